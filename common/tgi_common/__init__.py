@@ -1,0 +1,1 @@
+"""What all three processes need: logging, options, process rules, model files."""

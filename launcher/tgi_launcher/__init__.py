@@ -1,0 +1,1 @@
+"""The command that starts, watches and stops the shards and the router."""

@@ -1,0 +1,1 @@
+"""The async front process: HTTP, tokenizing, validation, queueing and batching."""

@@ -1,0 +1,137 @@
+"""What travels between the HTTP side and the batching side: a checked request one way, its events the other."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class FinishReason(StrEnum):
+    """Why a generation ended, in TGI's words."""
+
+    LENGTH = "length"
+    EOS_TOKEN = "eos_token"  # noqa: S105 - not a secret
+    STOP_SEQUENCE = "stop_sequence"
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParameters:
+    """How tokens are chosen; every field resolved, the defaults are neutral."""
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    typical_p: float = 1.0
+    do_sample: bool = False
+    seed: int = 0
+    repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    watermark: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StoppingParameters:
+    """When a generation ends."""
+
+    max_new_tokens: int
+    stop_sequences: tuple[str, ...] = ()
+    ignore_eos_token: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ValidRequest:
+    """A request that passed every check.
+
+    Attributes:
+        inputs: the prompt's text, for shards that tokenize themselves.
+        input_ids: the prompt's tokens, special ones included, already truncated; never empty.
+        truncate: the number of prompt tokens a shard that tokenizes itself must keep (the last ones).
+        prefill_logprobs: answer the prompt's log-probabilities; such a request skips the prefix cache.
+    """
+
+    inputs: str
+    input_ids: Sequence[int]
+    add_special_tokens: bool
+    truncate: int
+    parameters: SamplingParameters
+    stopping: StoppingParameters
+    top_n_tokens: int = 0
+    prefill_logprobs: bool = False
+    adapter_id: str | None = None
+
+    @property
+    def input_length(self) -> int:
+        """Number of prompt tokens."""
+        return len(self.input_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One token with its log-probability (NaN where it was not computed)."""
+
+    id: int
+    text: str
+    logprob: float
+    special: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillEvent:
+    """The prompt's tokens with their log-probabilities; comes before the first token, if it was asked for."""
+
+    tokens: list[Token]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEvent:
+    """A generated token that is not the last one."""
+
+    token: Token
+    top_tokens: list[Token] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class EndEvent:
+    """The last token and the sum of the generation.
+
+    Attributes:
+        generated_text: the whole text, special tokens left out.
+        seed: the seed, when the request sampled.
+        queued_at: when the request entered the queue, `time.monotonic()` seconds.
+        started_at: when its first batch was sent, same clock.
+    """
+
+    token: Token
+    top_tokens: list[Token]
+    generated_text: str
+    finish_reason: FinishReason
+    generated_tokens: int
+    seed: int | None
+    queued_at: float
+    started_at: float
+
+
+GenerationEvent = PrefillEvent | TokenEvent | EndEvent
+
+
+class InferenceError(Exception):
+    """A generation could not be completed. Subclasses name TGI's error classes."""
+
+    error_type = "generation"
+
+
+class OverloadedError(InferenceError):
+    """No permit is free: HTTP 429."""
+
+    error_type = "overloaded"
+
+
+class ShardError(InferenceError):
+    """A shard failed, or refused the request, during generation: HTTP 424."""
+
+    error_type = "generation"
+
+
+class IncompleteGenerationError(InferenceError):
+    """The stream ended without its last event: HTTP 500."""
+
+    error_type = "incomplete_generation"

@@ -1,0 +1,1 @@
+"""The model process: weights, KV memory, forward passes, sampling; one per device."""

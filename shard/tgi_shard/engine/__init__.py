@@ -1,0 +1,1 @@
+"""The engine: batches, sequences and the step that advances them."""
