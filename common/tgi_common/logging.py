@@ -9,7 +9,7 @@ import structlog
 
 
 class LogLevel(StrEnum):
-    """Levels that `LOG_LEVEL` and `--logger-level` accept, in any case, with the other spellings users bring."""
+    """Levels that `LOG_LEVEL` and `--logger-level` accept, in any case or spelling."""
 
     TRACE = "trace"
     DEBUG = "debug"
@@ -38,7 +38,7 @@ class LogLevel(StrEnum):
         return {"trace": 5, "debug": 10, "info": 20, "warn": 30, "error": 40, "off": 100}[self.value]
 
 
-def configure_logging(level: LogLevel, json_output: bool, stream: TextIO | None = None) -> None:  # noqa: FBT001 - the option it comes from
+def configure_logging(level: LogLevel, *, json_output: bool, stream: TextIO | None = None) -> None:
     """Send structured log lines to `stream` (standard output by default).
 
     Records of the standard library's loggers (of grpc, aiohttp, transformers, ...) go the same way, from

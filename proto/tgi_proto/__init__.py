@@ -1,1 +1,1 @@
-"""The stubs of the router–shard contract, written by `make proto` from proto/generate/v3/generate.proto."""
+"""The stubs of the contract between router and shards, written by `make proto`."""

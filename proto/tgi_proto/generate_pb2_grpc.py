@@ -5,7 +5,7 @@ import warnings
 
 from tgi_proto import generate_pb2 as tgi__proto_dot_generate__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.76.0'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class TextGenerationServiceStub:
+class TextGenerationServiceStub(object):
     """Missing associated documentation comment in .proto file."""
 
     def __init__(self, channel):
@@ -76,7 +76,7 @@ class TextGenerationServiceStub:
                 _registered_method=True)
 
 
-class TextGenerationServiceServicer:
+class TextGenerationServiceServicer(object):
     """Missing associated documentation comment in .proto file."""
 
     def Info(self, request, context):
@@ -186,7 +186,7 @@ def add_TextGenerationServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class TextGenerationService:
+class TextGenerationService(object):
     """Missing associated documentation comment in .proto file."""
 
     @staticmethod

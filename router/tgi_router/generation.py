@@ -1,4 +1,4 @@
-"""What travels between the HTTP side and the batching side: a checked request one way, its events the other."""
+"""What travels between the HTTP side and the batching side: a checked request one way, its events back."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
