@@ -1,0 +1,69 @@
+"""Command-line options as TGI has them: each with its environment variable, errors in one line."""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import typer
+
+# click's exceptions, by way of typer, which carries click along under another name in newer versions.
+_USAGE_ERROR: Any = typer.BadParameter.__base__
+_CLICK_ERROR: Any = _USAGE_ERROR.__base__
+
+_TRUE = {"true", "1", "yes", "on"}
+_FALSE = {"false", "0", "no", "off"}
+
+
+def variable_name(flag: str) -> str:
+    """Environment variable of an option: `--max-total-tokens` is MAX_TOTAL_TOKENS."""
+    return flag.removeprefix("--").replace("-", "_").upper()
+
+
+def option(flag: str, *short: str, help: str, **rest: Any) -> Any:  # noqa: A002, ANN401 - typer's own names
+    """A `typer.Option` that its environment variable sets too; `rest` goes to typer."""
+    return typer.Option(flag, *short, help=help, envvar=variable_name(flag), **rest)
+
+
+def parse_boolean(flag: str, value: str) -> bool:
+    """The value of an option that takes true or false, as people write them (TGI takes just these words).
+
+    Raises:
+        typer.BadParameter: it is neither.
+    """
+    word = value.strip().lower()
+    if word not in _TRUE | _FALSE:
+        raise typer.BadParameter(f"{value!r} is neither true nor false", param_hint=repr(flag))
+    return word in _TRUE
+
+
+def run_command(app: typer.Typer) -> None:
+    """Run a command line and exit; a wrong option is told in one line on standard error, with exit code 2."""
+    try:
+        code = app(standalone_mode=False)
+    except _CLICK_ERROR as error:
+        print(f"error: {_describe(error, sys.argv[1:], os.environ)}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except typer.Abort:
+        sys.exit(130)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _describe(error: Any, arguments: Sequence[str], environment: Mapping[str, str]) -> str:  # noqa: ANN401
+    """The message, with the value it is about (typer's own words leave it out)."""
+    message: str = error.format_message()
+    value = _given_value(getattr(error, "param", None), arguments, environment)
+    return message if value is None or repr(value) in message else f"{message.rstrip('.')}, not {value!r}"
+
+
+def _given_value(
+    parameter: Any,  # noqa: ANN401 - click's
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+) -> str | None:
+    flags = getattr(parameter, "opts", [])
+    for number, argument in enumerate(arguments):
+        flag, equals, value = argument.partition("=")
+        if flag in flags:
+            return value if equals else next(iter(arguments[number + 1 :]), None)
+    return environment.get(str(getattr(parameter, "envvar", None)))
