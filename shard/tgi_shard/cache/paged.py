@@ -1,0 +1,52 @@
+"""The KV cache: keys and values of every layer, in blocks of a fixed number of tokens."""
+
+import torch
+from torch import Tensor
+
+from tgi_shard.models.config import ModelConfig
+
+
+def bytes_per_block(config: ModelConfig, block_size: int, dtype: torch.dtype, world_size: int) -> int:
+    """Memory that one block takes on one rank: keys and values of all layers, in bytes."""
+    values_per_token = 2 * config.num_layers * config.kv_heads_per_rank(world_size) * config.head_dim
+    return block_size * values_per_token * dtype.itemsize
+
+
+class KVCache:
+    """The keys and values of all layers on one rank.
+
+    Block 0 belongs to nobody: health checks and warmup write there, and block tables are padded with it.
+
+    Attributes:
+        num_blocks: blocks per layer, block 0 included.
+        block_size: tokens per block.
+        keys: one [num_blocks, block_size, kv_heads, head_dim] tensor per layer.
+        values: the same for values.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        num_blocks: int,
+        block_size: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        world_size: int,
+    ) -> None:
+        shape = (num_blocks, block_size, config.kv_heads_per_rank(world_size), config.head_dim)
+        self.num_blocks = num_blocks
+        self.block_size = block_size
+        # Zeroed memory is handed out lazily by operating systems: blocks never used cost nothing on a CPU.
+        self.keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_layers)]
+        self.values = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_layers)]
+
+    def tokens(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of a layer seen slot by slot: two [slots, kv_heads, head_dim] views."""
+        return self.keys[layer].flatten(0, 1), self.values[layer].flatten(0, 1)
+
+    def write(self, layer: int, key: Tensor, value: Tensor, slots: Tensor) -> None:
+        """Store one layer's keys and values ([tokens, kv_heads, head_dim]) at `slots` ([tokens] int64)."""
+        keys, values = self.tokens(layer)
+        keys.index_copy_(0, slots, key)
+        values.index_copy_(0, slots, value)

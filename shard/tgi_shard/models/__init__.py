@@ -1,0 +1,1 @@
+"""One decoder, and the model families that are served by it."""
