@@ -65,8 +65,7 @@ class Collective:
 
 def connect(
     platform: Platform,
-    rank: int,
-    world_size: int,
+    world: World,
     master_addr: str,
     master_port: int,
     timeout: timedelta = DEFAULT_TIMEOUT,
@@ -76,21 +75,20 @@ def connect(
     Raises:
         DistributedError: the port is taken, an address is wrong, or a rank did not come in time.
     """
-    world = World(rank, world_size)
-    if world_size == 1:
+    if world.size == 1:
         return Collective(world)
     host = f"[{master_addr}]" if ":" in master_addr else master_addr
     try:
         dist.init_process_group(
             platform.distributed_backend,
             init_method=f"tcp://{host}:{master_port}",
-            rank=rank,
-            world_size=world_size,
+            rank=world.rank,
+            world_size=world.size,
             timeout=timeout,
         )
     except (RuntimeError, ValueError) as error:
         raise DistributedError(
-            f"rank {rank} of {world_size} could not join the others at {host}:{master_port}"
+            f"rank {world.rank} of {world.size} could not join the others at {host}:{master_port}"
             f" within {timeout.total_seconds():.0f} s: {_first_line(error)}"
         ) from error
     return Collective(world)

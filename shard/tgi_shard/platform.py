@@ -115,7 +115,7 @@ class CpuPlatform(Platform):
         return min([psutil.virtual_memory().total, *(limit for limit, _ in _cgroups())])
 
     def kv_cache_budget(self, fraction: float | None, ranks: int) -> int:
-        """Bytes that one rank's KV cache may take: a part of what is available, divided between the ranks.
+        """Bytes that one rank's KV cache may take: a part of what is available, divided by the ranks.
 
         A quarter if no fraction is given: a machine's memory, unlike a device's, is for others too.
         """
