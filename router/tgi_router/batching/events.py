@@ -1,0 +1,62 @@
+"""Translates what shards generate into events."""
+
+from collections.abc import Sequence
+
+from tgi_proto import generate_pb2 as pb
+
+from tgi_router.batching.entry import Entry
+from tgi_router.generation import EndEvent, FinishReason, PrefillEvent, Token, TokenEvent
+
+FINISH_REASONS = {
+    pb.FINISH_REASON_LENGTH: FinishReason.LENGTH,
+    pb.FINISH_REASON_EOS_TOKEN: FinishReason.EOS_TOKEN,
+    pb.FINISH_REASON_STOP_SEQUENCE: FinishReason.STOP_SEQUENCE,
+}
+
+
+def read_prefill(tokens: pb.Tokens) -> PrefillEvent:
+    """The prompt's tokens. Shards do not say which of them are special: none is then."""
+    special = tokens.is_special or [False] * len(tokens.ids)
+    rows = zip(tokens.ids, tokens.texts, tokens.logprobs, special, strict=True)
+    return PrefillEvent([Token(*row) for row in rows])
+
+
+def read_token_events(generation: pb.Generation) -> list[TokenEvent]:
+    """One event for each token of a step.
+
+    Raises:
+        ValueError: tokens lack their texts or log-probabilities.
+    """
+    tokens = _read_tokens(generation.tokens)
+    if not generation.top_tokens:
+        return [TokenEvent(token) for token in tokens]
+    # There may be more lists than tokens, where a stop cut the tokens.
+    top_tokens = [_read_tokens(top) for top in generation.top_tokens]
+    return [TokenEvent(token, top) for token, top in zip(tokens, top_tokens, strict=False)]
+
+
+def read_end(events: Sequence[TokenEvent], generated: pb.GeneratedText, entry: Entry) -> EndEvent:
+    """The last event, from the last token and the sum of the generation.
+
+    Raises:
+        ValueError: there is no last token.
+        KeyError: nobody knows such a reason to end.
+    """
+    if not events:
+        raise ValueError("a generation ended without its last token")
+    assert entry.started_at is not None
+    return EndEvent(
+        token=events[-1].token,
+        top_tokens=events[-1].top_tokens,
+        generated_text=generated.text,
+        finish_reason=FINISH_REASONS[generated.finish_reason],
+        generated_tokens=generated.generated_tokens,
+        seed=generated.seed if generated.HasField("seed") else None,
+        queued_at=entry.queued_at,
+        started_at=entry.started_at,
+    )
+
+
+def _read_tokens(tokens: pb.Tokens) -> list[Token]:
+    rows = zip(tokens.ids, tokens.texts, tokens.logprobs, tokens.is_special, strict=True)
+    return [Token(*row) for row in rows]
