@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import structlog
 from huggingface_hub import HfApi, snapshot_download
@@ -18,7 +18,6 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from tqdm.auto import tqdm
 
 from tgi_common.model_files import (
     WEIGHT_FORMATS,
@@ -30,11 +29,10 @@ from tgi_common.model_files import (
     select_config_names,
     select_weight_names,
 )
+from tgi_common.progress import NoProgress, Progress
 
 BUNDLED_MODEL_ID = "tgi-demo"
 """Names the demo model that comes with the package; the default of every command."""
-
-Progress = type["tqdm[Any]"]
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
 _STORAGE_ERRORS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR}
@@ -87,10 +85,11 @@ class ModelSource:
         """Read the rest from the variables that TGI and huggingface_hub define."""
         cache_dir = environment.get("HUGGINGFACE_HUB_CACHE")
         override = environment.get("WEIGHTS_CACHE_OVERRIDE")
+        token = environment.get("HF_API_TOKEN") or environment.get("HF_TOKEN") or ""
         return cls(
             model_id=model_id,
             revision=revision,
-            token=environment.get("HF_API_TOKEN") or environment.get("HF_TOKEN") or None,
+            token=token.strip() or None,
             cache_dir=Path(cache_dir).expanduser() if cache_dir else None,
             weights_cache_override=Path(override).expanduser() if override else None,
             offline=environment.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"},
@@ -118,7 +117,7 @@ def local_folder(source: ModelSource) -> Path | None:
 
         return MODEL_PATH
     path = Path(source.model_id).expanduser()
-    if path.is_dir():
+    if source.model_id and path.is_dir():
         return path
     if path.is_file():
         raise ModelNotFoundError(f"{source.model_id} is a file; give the folder that holds the model")
@@ -137,7 +136,11 @@ def fetch_config_files(source: ModelSource, retry: Retry | None = None) -> Path:
     """
     if (folder := local_folder(source)) is not None:
         return folder
-    return _fetch(source, lambda: _download(source, select_config_names(_list_names(source))), retry)
+
+    def download() -> Path:
+        return _download(source, select_config_names(_list_names(source)), NoProgress)
+
+    return _fetch(source, download, retry)
 
 
 def fetch_weights(
@@ -227,13 +230,13 @@ def _weight_names(source: ModelSource, formats: Sequence[str]) -> list[str]:
     names = _list_names(source)
     for suffix in formats:
         if (index := find_index_name(names, suffix)) is not None:
-            return [index, *read_index(_download(source, [index]) / index)]
+            return [index, *read_index(_download(source, [index], NoProgress) / index)]
         if selected := select_weight_names(names, suffix):
             return selected
     raise MissingWeightsError(f"the model {source.model_id} has no weights: no {' or '.join(formats)} files")
 
 
-def _download(source: ModelSource, names: list[str], progress: Progress | None = None) -> Path:
+def _download(source: ModelSource, names: list[str], progress: Progress | None) -> Path:
     return Path(
         snapshot_download(
             source.model_id,

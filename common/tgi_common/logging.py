@@ -35,7 +35,7 @@ class LogLevel(StrEnum):
     @property
     def number(self) -> int:
         """The level as the standard library counts it."""
-        return {"trace": 5, "debug": 10, "info": 20, "warn": 30, "error": 40, "off": 100}[self.value]
+        return {"trace": 0, "debug": 10, "info": 20, "warn": 30, "error": 40, "off": 100}[self.value]
 
 
 def configure_logging(level: LogLevel, *, json_output: bool, stream: TextIO | None = None) -> None:
@@ -55,10 +55,12 @@ def configure_logging(level: LogLevel, *, json_output: bool, stream: TextIO | No
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="timestamp"),
         structlog.processors.format_exc_info,
     ]
+    silent = level is LogLevel.OFF
     structlog.configure(
         processors=[*shared, renderer],
-        wrapper_class=structlog.make_filtering_bound_logger(level.number),
-        logger_factory=structlog.PrintLoggerFactory(out),
+        # structlog knows no level above CRITICAL.
+        wrapper_class=structlog.make_filtering_bound_logger(min(level.number, logging.CRITICAL)),
+        logger_factory=structlog.ReturnLoggerFactory() if silent else structlog.PrintLoggerFactory(out),
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(out)

@@ -86,11 +86,11 @@ def read_index(path: Path) -> list[str]:
     Raises:
         ModelFilesError: it is not an index, or names files outside its folder.
     """
-    try:
-        weight_map = _read_json(path)["weight_map"]
-        names = sorted(set(weight_map.values()))
-    except (KeyError, TypeError, AttributeError):
-        raise ModelFilesError(f"{path} is not a weight index: it has no weight_map") from None
+    index = _read_json(path)
+    weight_map = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+        raise ModelFilesError(f"{path} is not a weight index: it has no weight_map to file names")
+    names = sorted(set(weight_map.values()))
     if outside := [name for name in names if Path(name).name != name]:
         raise ModelFilesError(f"{path} names a file outside its folder: {outside[0]!r}")
     return names

@@ -7,7 +7,15 @@ from typing import Any
 import structlog
 from tqdm.auto import tqdm
 
-from tgi_common.hub import Progress
+Progress = type["tqdm[Any]"]
+
+
+# tqdm is generic in its stubs only.
+class NoProgress(tqdm):  # type: ignore[type-arg]
+    """A stand-in for `tqdm` that shows nothing."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - tqdm's own
+        super().__init__(*args, **kwargs | {"disable": True})
 
 
 def log_progress(log: structlog.typing.FilteringBoundLogger, seconds: float = 10.0) -> Progress:
@@ -17,7 +25,6 @@ def log_progress(log: structlog.typing.FilteringBoundLogger, seconds: float = 10
     """
     last_line = time.monotonic()
 
-    # tqdm is generic in its stubs only.
     class LogProgress(tqdm):  # type: ignore[type-arg]
         def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - tqdm's own
             # The sink takes the line ends that tqdm writes by itself when a bar closes.
