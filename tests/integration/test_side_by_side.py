@@ -1,0 +1,54 @@
+"""Two servers on one machine, and the environments that containers give."""
+
+import pytest
+from support.prompts import chat_prompt
+from support.server import Launch, Server
+
+SUM = chat_prompt("What is 12 + 7?")
+
+
+@pytest.mark.slow
+def test_two_servers_with_other_ports_and_sockets_do_not_meet(server: Server, start_launcher: Launch) -> None:
+    other = start_launcher()
+    other.wait_until_ready()
+    before = server.metrics()["tgi_request_count"]
+    assert "19" in other.api.generate(SUM, max_new_tokens=8)["generated_text"]
+    assert server.metrics()["tgi_request_count"] == before
+    other.stop()
+    assert "19" in server.api.generate(SUM, max_new_tokens=8)["generated_text"]
+
+
+@pytest.mark.slow
+def test_a_container_name_in_hostname_does_not_keep_the_server_from_binding(start_launcher: Launch) -> None:
+    server = start_launcher(env={"HOSTNAME": "0a1b2c3d4e5f", "NUM_SHARD": "1"})
+    server.wait_until_ready()
+    assert "Ready" in server.log
+    assert "Traceback" not in server.log
+    server.stop()
+
+
+@pytest.mark.slow
+def test_limits_that_are_asked_for_are_kept(start_launcher: Launch) -> None:
+    options = {
+        "MAX_INPUT_LENGTH": "50",
+        "MAX_TOTAL_TOKENS": "60",
+        "MAX_STOP_SEQUENCES": "1",
+        "MAX_TOP_N_TOKENS": "1",
+    }
+    server = start_launcher("--payload-limit", "1000", "--max-best-of", "1", env=options)
+    server.wait_until_ready()
+    info = server.api.get("/info").json()
+    assert (info["max_input_tokens"], info["max_total_tokens"]) == (50, 60)
+    assert server.api.generate("Hello", max_new_tokens=58, stop=["e"])
+    for parameters, named in (
+        ({"max_new_tokens": 60}, "60"),
+        ({"stop": ["a", "b"]}, "stop"),
+        ({"top_n_tokens": 2}, "top_n_tokens"),
+        ({"best_of": 2, "do_sample": True}, "best_of"),
+    ):
+        reply = server.api.post("/generate", {"inputs": "Hello", "parameters": parameters})
+        assert reply.status == 422, parameters
+        assert named in reply.json()["error"]
+    assert server.api.post("/generate", {"inputs": "1 " * 60}).status == 422
+    assert server.api.post("/generate", {"inputs": "x" * 1000}).status == 413
+    server.stop()
