@@ -1,0 +1,113 @@
+"""Runs the servers in turn, round after round: what else the machine does falls on all of them alike."""
+
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Never
+
+from tqdm.auto import tqdm
+
+from benchmarks.cases import Case, Work
+from benchmarks.measurement import Measurement, measure
+from benchmarks.prompts import PromptMaker
+from benchmarks.servers.base import Launch, Server, ServerFailedError
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is measured, with what, how often."""
+
+    servers: tuple[Server, ...]
+    cases: tuple[Case, ...]
+    rounds: int
+    checkpoint: Path
+    dtype: str
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServerRound:
+    """One life of a server: from its start through all cases.
+
+    Attributes:
+        server: its name.
+        round: counted from 1.
+        ready_s: seconds from its start until it was ready.
+        load_before: runnable processes in the last minute, as the system averages them: what else went on.
+        measurements: by the case's name.
+    """
+
+    server: str
+    round: int
+    ready_s: float
+    load_before: float
+    measurements: dict[str, Measurement]
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """A case with its requests; the first one alone warms the server up."""
+
+    name: str
+    warmup: Work
+    work: Work
+
+
+async def run_rounds(plan: Plan) -> list[ServerRound]:
+    """Measure all of it, with a progress bar and a line a case.
+
+    Raises:
+        ServerFailedError: a server does not start; the message names it.
+    """
+    prompts = PromptMaker(plan.checkpoint, plan.seed)
+    results: list[ServerRound] = []
+    total = plan.rounds * len(plan.servers) * sum(case.requests for case in plan.cases)
+    with tqdm(total=total, unit=" requests", dynamic_ncols=True) as bar:
+        for number in range(1, plan.rounds + 1):
+            tasks = [_Task(c.name, prompts.warmup(c, number), prompts.work(c, number)) for c in plan.cases]
+            # Every other round runs backwards: a machine that slows down steadily favours nobody.
+            order = plan.servers if number % 2 else plan.servers[::-1]
+            results += [await _run_server(plan, server, number, tasks, bar) for server in order]
+    return results
+
+
+async def _run_server(
+    plan: Plan, server: Server, number: int, tasks: Sequence[_Task], bar: "tqdm[Never]"
+) -> ServerRound:
+    load_before = os.getloadavg()[0]
+    measurements = {}
+    label = f"round {number}/{plan.rounds} {server.name}"
+    bar.set_description(f"{label}: starting")
+    with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
+        started_at = time.perf_counter()
+        try:
+            async with server.started(Launch(plan.checkpoint, plan.dtype, Path(scratch))) as started:
+                ready_s = time.perf_counter() - started_at
+                for task in tasks:
+                    bar.set_description(f"{label}: {task.name}")
+                    await started.run(task.warmup, lambda: None)
+                    measurements[task.name] = measure(await started.run(task.work, lambda: _advance(bar)))
+                    tqdm.write(_line(label, task.name, measurements[task.name]))
+        except ServerFailedError as error:
+            raise ServerFailedError(f"{server.name}: {error}") from error
+    return ServerRound(server.name, number, ready_s, load_before, measurements)
+
+
+def _advance(bar: "tqdm[Never]") -> None:
+    bar.update()
+
+
+def _line(label: str, case: str, figures: Measurement) -> str:
+    errors = f", {figures.errors} ERRORS: {figures.first_error}" if figures.errors else ""
+    return (
+        f"{label:<24}{case:<18}{figures.output_tokens_per_s:8.1f} tok/s   "
+        f"ITL {figures.itl_p50_ms:7.1f} ms   TTFT {figures.ttft_p50_ms:8.1f} ms{errors}"
+    )
+
+
+def count_errors(rounds: Sequence[ServerRound]) -> int:
+    """Count the requests that failed, in all rounds together."""
+    return sum(figures.errors for result in rounds for figures in result.measurements.values())
