@@ -1,0 +1,150 @@
+"""From settings to an engine that waits for its warmup: files, ranks, weights, tokenizer."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+import torch
+from tgi_common.hub import fetch_config_files
+from tgi_common.model_files import read_config
+
+from tgi_shard.attention.registry import select_backend
+from tgi_shard.distributed import World, connect
+from tgi_shard.engine.engine import Engine
+from tgi_shard.engine.memory import CacheMaker
+from tgi_shard.engine.outputs import OutputWriter
+from tgi_shard.models.load import load_model
+from tgi_shard.platform import select_platform
+from tgi_shard.service.handlers import ShardInfo, TextGenerationService
+from tgi_shard.service.messages import RequestReader
+from tgi_shard.service.server import socket_url
+from tgi_shard.settings import RopeOverride, ServeSettings
+from tgi_shard.text.tokenizer import ShardTokenizer, load_tokenizer
+from tgi_shard.weights.download import prepare_weights
+from tgi_shard.weights.safetensors_files import open_weights
+
+log = structlog.get_logger(__name__)
+
+# What transformers' Llama takes where a config says nothing.
+DEFAULT_POSITIONS = 2048
+DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+
+
+class LengthError(ValueError):
+    """Longer sequences are asked for than the model can place."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """An engine that waits for its warmup, with what its service needs to know.
+
+    Attributes:
+        eos_ids: all ids that end a generation.
+    """
+
+    engine: Engine
+    tokenizer: ShardTokenizer
+    info: ShardInfo
+    eos_ids: frozenset[int]
+
+
+def build_service(settings: ServeSettings) -> TextGenerationService:
+    """Load the model and put the engine behind its service.
+
+    Raises:
+        ModelFilesError, ConfigError, TokenizerError, DistributedError, DeviceError: each says in one line
+            what is wrong.
+    """
+    loaded = load_engine(settings)
+    urls = [socket_url(settings.uds_path, rank) for rank in range(settings.world_size)]
+    return TextGenerationService(
+        loaded.engine, RequestReader(loaded.tokenizer, loaded.eos_ids), loaded.info, urls
+    )
+
+
+def load_engine(settings: ServeSettings) -> LoadedModel:
+    """Read the files, join the other ranks, load this rank's weights.
+
+    Raises:
+        As `build_service`.
+    """
+    world = World(settings.rank, settings.world_size)
+    folder = fetch_config_files(settings.source)
+    config = override_rope(read_config(folder), settings.rope)
+    weights_folder = prepare_weights(settings.source, settings.converted_weights)
+    platform = select_platform(world.rank)
+    platform.check()
+    dtype = DTYPES[settings.dtype] if settings.dtype else platform.default_dtype(checkpoint_dtype(config))
+    tokenizer = load_tokenizer(folder, settings.trust_remote_code)
+    collective = connect(platform, world, settings.master_addr, settings.master_port)
+    attention = select_backend(platform)
+    weights = open_weights(weights_folder, platform.device, dtype)
+    max_length = served_length(config, tokenizer, settings.max_total_tokens)
+    model = load_model(config, weights, platform, collective, dtype, attention, max_length)
+    log.info("model loaded", model_id=settings.source.model_id, dtype=str(dtype), device=str(platform.device))
+    engine = Engine(
+        model,
+        tokenizer,
+        platform,
+        CacheMaker(
+            model.config,
+            attention.block_size,
+            dtype,
+            platform,
+            world.size,
+            settings.memory_fraction,
+        ),
+        OutputWriter(tokenizer, world.rank, world.size),
+        max_length,
+    )
+    return LoadedModel(
+        engine,
+        tokenizer,
+        ShardInfo(str(dtype), platform.device.type, attention.name, attention.block_size),
+        find_eos_ids(folder, config, tokenizer),
+    )
+
+
+def served_length(config: dict[str, Any], tokenizer: ShardTokenizer, wanted: int | None) -> int:
+    """The longest sequence to serve: what is wanted, else what the model and its tokenizer declare.
+
+    Raises:
+        LengthError: more is wanted than the positions reach, RoPE scaling included.
+    """
+    declared = int(config.get("max_position_embeddings") or DEFAULT_POSITIONS)
+    if wanted is None:
+        return min(declared, tokenizer.model_max_length or declared)
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    trained = rope.get("original_max_position_embeddings") or declared
+    limit = max(declared, int(trained * float(rope.get("factor") or 1.0)))
+    if wanted > limit:
+        raise LengthError(f"max_total_tokens is {wanted}, but the model reaches {limit} tokens; lower it")
+    return wanted
+
+
+def checkpoint_dtype(config: dict[str, Any]) -> torch.dtype | None:
+    """The type that config.json declares, under its old or new name."""
+    return DTYPES.get(str(config.get("dtype") or config.get("torch_dtype")).removeprefix("torch."))
+
+
+def override_rope(config: dict[str, Any], rope: RopeOverride | None) -> dict[str, Any]:
+    """The config with the user's RoPE scaling in place of its own."""
+    if rope is None:
+        return config
+    scaling = {"rope_type": rope.scaling, "factor": rope.factor}
+    if "rope_parameters" in config:
+        kept = {key: value for key, value in config["rope_parameters"].items() if key == "rope_theta"}
+        return {**config, "rope_parameters": {**kept, **scaling}}
+    return {**config, "rope_scaling": scaling}
+
+
+def find_eos_ids(folder: Path, config: dict[str, Any], tokenizer: ShardTokenizer) -> frozenset[int]:
+    """All ids that end a generation: generation_config.json's (else config.json's), and the tokenizer's."""
+    path = folder / "generation_config.json"
+    declared = json.loads(path.read_bytes()).get("eos_token_id") if path.is_file() else None
+    if declared is None:
+        declared = config.get("eos_token_id")
+    ids = declared if isinstance(declared, list) else [declared]
+    return frozenset(i for i in (*ids, tokenizer.eos_token_id) if isinstance(i, int))

@@ -1,0 +1,216 @@
+"""The gRPC face of a shard, spoken to as TGI's router and as this project's router speak."""
+
+import asyncio
+import os
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+import grpc.aio
+import pytest
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from support.tiny_llama import make_tiny_llama
+from tgi_common.hub import ModelSource
+from tgi_proto import generate_pb2 as pb
+from tgi_proto import generate_pb2_grpc
+from tgi_shard.service.server import MAX_SOCKET_PATH, SocketPathError, serve, socket_url
+from tgi_shard.settings import ServeSettings
+from tgi_shard.startup import build_service
+
+Stub = generate_pb2_grpc.TextGenerationServiceStub
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_llama(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+async def url(tiny_folder: Path, tmp_path: Path) -> AsyncIterator[str]:
+    settings = ServeSettings(
+        source=ModelSource(str(tiny_folder)),
+        rank=0,
+        world_size=1,
+        master_addr="localhost",
+        master_port=0,
+        uds_path=str(tmp_path / "shard"),
+        dtype="float32",
+        max_total_tokens=None,
+        memory_fraction=0.001,
+        rope=None,
+        converted_weights=tmp_path / "converted",
+        trust_remote_code=False,
+    )
+    service = build_service(settings)
+    url = socket_url(settings.uds_path, 0)
+    server = asyncio.create_task(serve(service, url))
+    async with grpc.aio.insecure_channel(url) as channel:
+        await asyncio.wait_for(channel.channel_ready(), 10)
+    yield url
+    os.kill(os.getpid(), 15)  # the handler that `serve` has set takes it
+    await asyncio.wait_for(server, 10)
+    service.close()
+    assert not await asyncio.to_thread(Path(url.removeprefix("unix://")).exists)
+
+
+@pytest.fixture
+async def stub(url: str) -> AsyncIterator[Stub]:
+    async with grpc.aio.insecure_channel(url) as channel:
+        yield Stub(channel)
+
+
+def text_request(request_id: int, text: str, first_block: int, **parameters: object) -> pb.Request:
+    """A request as TGI's router writes it: text, no token ids, every parameter resolved."""
+    return pb.Request(
+        id=request_id,
+        inputs=text,
+        input_chunks=pb.Input(chunks=[pb.InputChunk(text=text)]),
+        truncate=100,
+        add_special_tokens=True,
+        parameters=pb.NextTokenChooserParameters(
+            **{"temperature": 1.0, "top_p": 1.0, "typical_p": 1.0, "repetition_penalty": 1.0, **parameters}
+        ),
+        stopping_parameters=pb.StoppingCriteriaParameters(max_new_tokens=4, ignore_eos_token=True),
+        blocks=range(first_block, first_block + 4),
+    )
+
+
+def batch(batch_id: int, *requests: pb.Request) -> pb.Batch:
+    return pb.Batch(id=batch_id, requests=requests, size=len(requests), max_tokens=64, max_blocks=4)
+
+
+async def warm_up(stub: Stub) -> pb.WarmupResponse:
+    """Warm up as TGI's router does: an image chunk, watermark, and one id for all."""
+    request = text_request(0, "_test " * 60, 0, temperature=0.9, watermark=True)
+    request.input_chunks.chunks.append(
+        pb.InputChunk(image=pb.Image(data=b"\xff", mimetype="image/jpeg;base64"))
+    )
+    del request.blocks[:]
+    request.truncate = 50
+    return await stub.Warmup(pb.WarmupRequest(batch=batch(0, request, request), max_prefill_tokens=100))
+
+
+async def test_info_says_how_batches_must_be_shaped(stub: Stub) -> None:
+    info = await stub.Info(pb.InfoRequest())
+    assert (info.requires_padding, info.support_chunking, info.use_prefix_caching) == (False, True, True)
+    assert (info.dtype, info.device_type) == ("torch.float32", "cpu")
+    assert info.block_size == 16
+    assert info.accepts_input_ids
+
+
+async def test_discovery_names_the_socket_which_only_its_user_may_open(stub: Stub, url: str) -> None:
+    answer = await stub.ServiceDiscovery(pb.ServiceDiscoveryRequest())
+    assert list(answer.urls) == [url]
+    mode = (await asyncio.to_thread(Path(url.removeprefix("unix://")).stat)).st_mode
+    assert stat.S_IMODE(mode) & 0o077 == 0
+
+
+async def test_health_computes_on_the_device(stub: Stub) -> None:
+    assert await stub.Health(pb.HealthRequest()) == pb.HealthResponse()
+
+
+async def test_reflection_lists_the_service(url: str) -> None:
+    async with grpc.aio.insecure_channel(url) as channel:
+        call = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(
+            iter([reflection_pb2.ServerReflectionRequest(list_services="")])
+        )
+        names = [service.name async for answer in call for service in answer.list_services_response.service]
+    assert "generate.v3.TextGenerationService" in names
+
+
+async def test_a_request_as_text_answers_as_the_same_request_in_ids(stub: Stub) -> None:
+    await warm_up(stub)
+    as_text = text_request(1, "hello", 1)
+    as_ids = text_request(2, "", 10)
+    as_ids.input_ids.extend((71, 68, 75, 75, 78))  # `hello` in the tiny tokenizer
+    first = await stub.Prefill(pb.PrefillRequest(batch=batch(1, as_text)))
+    second = await stub.Prefill(pb.PrefillRequest(batch=batch(2, as_ids)))
+    assert first.generations[0].tokens.ids == second.generations[0].tokens.ids
+    assert first.batch.request_ids == [1]
+    assert first.total_ns >= first.forward_ns > 0
+
+
+async def test_prefill_then_decode_ends_with_the_generated_text(stub: Stub) -> None:
+    await warm_up(stub)
+    answer = await stub.Prefill(
+        pb.PrefillRequest(batch=batch(1, text_request(1, "ab", 1, do_sample=True, seed=3)))
+    )
+    texts = list(answer.generations[0].tokens.texts)
+    while answer.HasField("batch"):
+        answer = await stub.Decode(pb.DecodeRequest(batches=[answer.batch]))
+        texts += answer.generations[0].tokens.texts
+    ended = answer.generations[0].generated_text
+    assert ended.generated_tokens == 4
+    assert ended.finish_reason == pb.FINISH_REASON_LENGTH
+    assert ended.seed == 3
+    assert ended.text == "".join(texts)
+
+
+async def test_new_requests_join_a_cached_batch_in_one_step(stub: Stub) -> None:
+    await warm_up(stub)
+    first = await stub.Prefill(pb.PrefillRequest(batch=batch(1, text_request(1, "one", 1))))
+    both = await stub.Prefill(
+        pb.PrefillRequest(batch=batch(2, text_request(2, "two", 10)), cached_batch=first.batch)
+    )
+    assert {generation.request_id for generation in both.generations} == {1, 2}
+    assert both.batch.id == 1
+    filtered = await stub.FilterBatch(pb.FilterBatchRequest(batch_id=1, request_ids=[2]))
+    assert filtered.batch.request_ids == [2]
+    await stub.ClearCache(pb.ClearCacheRequest())
+    with pytest.raises(grpc.aio.AioRpcError, match="batch 1 is not in the cache"):
+        await stub.Decode(pb.DecodeRequest(batches=[both.batch]))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"temperature": 0.0}, "temperature"),
+        ({"top_p": 0.0}, "top_p"),
+        ({"watermark": True}, "watermark"),
+        ({"grammar": "a+", "grammar_type": pb.GRAMMAR_TYPE_REGEX}, "grammar"),
+    ],
+)
+async def test_a_bad_request_is_named_and_its_neighbour_answered(
+    stub: Stub, change: dict[str, object], reason: str
+) -> None:
+    await warm_up(stub)
+    requests = batch(1, text_request(1, "good", 1), text_request(2, "bad", 10, **change))
+    answer = await stub.Prefill(pb.PrefillRequest(batch=requests, accepts_errors=True))
+    assert [generation.request_id for generation in answer.generations] == [1]
+    assert [error.request_id for error in answer.errors] == [2]
+    assert reason in answer.errors[0].message
+
+
+async def test_a_caller_that_reads_no_errors_gets_a_failed_call(stub: Stub) -> None:
+    await warm_up(stub)
+    requests = batch(1, text_request(1, "good", 1), text_request(2, "bad", 10, temperature=0.0))
+    with pytest.raises(grpc.aio.AioRpcError, match="temperature") as caught:
+        await stub.Prefill(pb.PrefillRequest(batch=requests))
+    assert caught.value.code() == grpc.StatusCode.INTERNAL
+    assert (await stub.Health(pb.HealthRequest())) == pb.HealthResponse()
+    again = await stub.Prefill(pb.PrefillRequest(batch=batch(1, text_request(1, "good", 1))))
+    assert again.batch.request_ids == [1]
+
+
+async def test_a_request_without_text_or_ids_is_refused(stub: Stub) -> None:
+    await warm_up(stub)
+    answer = await stub.Prefill(
+        pb.PrefillRequest(batch=batch(1, text_request(1, "", 1)), accepts_errors=True)
+    )
+    assert "no tokens" in answer.errors[0].message
+    assert not answer.HasField("batch")
+
+
+async def test_a_truncated_text_keeps_its_last_tokens(stub: Stub) -> None:
+    await warm_up(stub)
+    cut, short = text_request(1, "xyzhello", 1), text_request(2, "hello", 10)
+    cut.truncate = 5
+    first = await stub.Prefill(pb.PrefillRequest(batch=batch(1, cut)))
+    second = await stub.Prefill(pb.PrefillRequest(batch=batch(2, short)))
+    assert first.generations[0].tokens.ids == second.generations[0].tokens.ids
+
+
+async def test_a_socket_path_that_is_too_long_is_refused() -> None:
+    with pytest.raises(SocketPathError, match=str(MAX_SOCKET_PATH)):
+        await serve(None, "unix:///" + "x" * 200)  # type: ignore[arg-type]
