@@ -145,6 +145,7 @@ async def test_transformers_generates_in_static_batches(tmp_path: Path) -> None:
     assert not worker.process.is_running()
 
 
+@pytest.mark.slow
 async def test_a_model_that_transformers_cannot_load_is_told(launch: Launch) -> None:
     with pytest.raises(ServerFailedError, match="the worker ended"):
         async with TransformersGenerate().started(launch):
