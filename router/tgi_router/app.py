@@ -1,0 +1,213 @@
+"""The router's life: connect to the shards, warm them up, open the port; at the end, finish what is open."""
+
+import asyncio
+import os
+import signal
+import time
+from importlib.metadata import version
+
+import structlog
+from aiohttp import web
+from tgi_common.hub import fetch_config_files
+
+from tgi_router.batching.batcher import Batcher
+from tgi_router.batching.health import Health
+from tgi_router.client.group import ShardGroup
+from tgi_router.client.warmup import ServerLimits, warm_up
+from tgi_router.http.application import build_application
+from tgi_router.http.services import HttpOptions, Services
+from tgi_router.infer import Inference
+from tgi_router.schema.info import Info
+from tgi_router.settings import RouterSettings
+from tgi_router.telemetry.metrics import Metrics
+from tgi_router.text.template_files import load_chat_template
+from tgi_router.text.templates import ChatTemplate
+from tgi_router.text.tokenizer import PromptTokenizer
+from tgi_router.text.workers import TextWorkers
+from tgi_router.validation import RequestLimits, Validator
+
+DISTRIBUTION = "text-generation-inference"
+BACKLOG = 1024
+# Open requests are finished, however long they take; the launcher knows when it is enough.
+DRAIN_SECONDS = 24 * 3600.0
+# Texts that may wait for a worker beyond those of requests with a permit: /tokenize takes none.
+EXTRA_PENDING_TEXTS = 128
+
+_log = structlog.get_logger(__name__)
+
+
+class ListenError(Exception):
+    """The port cannot be opened. The message is one line for the user."""
+
+
+class Router:
+    """A running router."""
+
+    def __init__(
+        self, runner: web.AppRunner, batcher: Batcher, workers: TextWorkers, shards: ShardGroup
+    ) -> None:
+        self._runner = runner
+        self._batcher = batcher
+        self._workers = workers
+        self._shards = shards
+
+    async def close(self) -> None:
+        """Take no new requests, finish the open ones, and let everything go."""
+        await self._runner.cleanup()
+        await self._batcher.close()
+        self._workers.close()
+        await self._shards.close()
+
+
+async def serve(settings: RouterSettings) -> None:
+    """Run until SIGTERM or SIGINT, then finish what is open. A second signal ends the process at once.
+
+    Raises:
+        ModelFilesError, TokenizerError, TemplateFilesError: the model's files cannot be used.
+        ShardError: the shards do not answer.
+        LimitsError: the limits asked for cannot be had.
+        ListenError: the port cannot be opened.
+    """
+    stop = _watch_signals()
+    starting = asyncio.create_task(start(settings))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+        await asyncio.wait({starting})
+        return
+    router = await starting
+    await stopping
+    _log.info("stopping: open requests are finished, new ones are refused")
+    await router.close()
+
+
+async def start(settings: RouterSettings) -> Router:
+    """Bring everything up, the port last.
+
+    Raises:
+        Exception: as `serve` lists.
+    """
+    tokenizer, template = await asyncio.to_thread(load_texts, settings)
+    shards = await ShardGroup.connect(settings.master_shard_uds_path)
+    limits = await warm_up(shards, settings.limits)
+    metrics = Metrics(max_input_tokens=limits.max_input_tokens, max_total_tokens=limits.max_total_tokens)
+    batcher = Batcher(shards, limits, metrics, settings.policy)
+    workers = TextWorkers(settings.validation_workers, settings.max_concurrent_requests + EXTRA_PENDING_TEXTS)
+    info = describe_server(settings, limits)
+    services = Services(
+        inference=Inference(batcher, metrics, max_concurrent_requests=settings.max_concurrent_requests),
+        validator=Validator(request_limits(settings, limits), tokenizer, workers),
+        template=template,
+        workers=workers,
+        health=Health(shards, batcher.progress),
+        metrics=metrics,
+        info=info,
+        options=HttpOptions(
+            payload_limit=settings.payload_limit,
+            max_client_batch_size=settings.max_client_batch_size,
+            cors_allow_origin=settings.cors_allow_origin,
+            compute_type=settings.compute_type or compute_type(limits.shard.device_type),
+        ),
+        started_at=int(time.time()),
+    )
+    batcher.start()
+    runner = await listen(build_application(services), settings.hostname, settings.port)
+    _log.info(
+        "serving",
+        model=info.model_id,
+        address=f"{settings.hostname}:{settings.port}",
+        max_input_tokens=info.max_input_tokens,
+        max_total_tokens=info.max_total_tokens,
+        max_batch_prefill_tokens=info.max_batch_prefill_tokens,
+        max_batch_total_tokens=info.max_batch_total_tokens,
+        max_concurrent_requests=info.max_concurrent_requests,
+    )
+    return Router(runner, batcher, workers, shards)
+
+
+def load_texts(settings: RouterSettings) -> tuple[PromptTokenizer, ChatTemplate]:
+    """The model's tokenizer and chat template; fetched from the Hub if they are not at hand.
+
+    Raises:
+        ModelFilesError, TokenizerError, TemplateFilesError: they cannot be had or used.
+    """
+    folder = fetch_config_files(settings.tokenizer_source)
+    tokenizer = PromptTokenizer.load(folder, trust_remote_code=settings.trust_remote_code)
+    template = load_chat_template(folder, settings.tokenizer_config)
+    if template.fault is not None:
+        _log.warning("chats will be refused", reason=template.fault)
+    return tokenizer, template
+
+
+def request_limits(settings: RouterSettings, limits: ServerLimits) -> RequestLimits:
+    """What a single request may ask for."""
+    return RequestLimits(
+        max_input_tokens=limits.max_input_tokens,
+        max_total_tokens=limits.max_total_tokens,
+        max_best_of=settings.max_best_of,
+        max_stop_sequences=settings.max_stop_sequences,
+        max_top_n_tokens=settings.max_top_n_tokens,
+    )
+
+
+def describe_server(settings: RouterSettings, limits: ServerLimits) -> Info:
+    """The answer of /info."""
+    return Info(
+        model_id=settings.model_id,
+        max_concurrent_requests=settings.max_concurrent_requests,
+        max_best_of=settings.max_best_of,
+        max_stop_sequences=settings.max_stop_sequences,
+        max_input_tokens=limits.max_input_tokens,
+        max_total_tokens=limits.max_total_tokens,
+        validation_workers=settings.validation_workers,
+        max_client_batch_size=settings.max_client_batch_size,
+        version=version(DISTRIBUTION),
+        max_top_n_tokens=settings.max_top_n_tokens,
+        model_dtype=limits.shard.dtype,
+        model_device_type=limits.shard.device_type,
+        max_batch_total_tokens=limits.max_batch_total_tokens,
+        max_batch_prefill_tokens=limits.max_batch_prefill_tokens,
+    )
+
+
+def compute_type(device_type: str) -> str:
+    """What TGI's `x-compute-type` says of a device that nobody named."""
+    return f"{'cpu' if device_type == 'cpu' else 'gpu'}+optimized"
+
+
+async def listen(application: web.Application, hostname: str, port: int) -> web.AppRunner:
+    """Open the port.
+
+    Raises:
+        ListenError: it is taken, or the address is not this machine's.
+    """
+    runner = web.AppRunner(
+        application,
+        # A client that goes away ends its request, which stops its generation.
+        handler_cancellation=True,
+        access_log=None,
+        shutdown_timeout=DRAIN_SECONDS,
+    )
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, hostname, port, backlog=BACKLOG).start()
+    except OSError as error:
+        await runner.cleanup()
+        raise ListenError(f"cannot listen on {hostname}:{port}: {error.strerror or error}") from None
+    return runner
+
+
+def _watch_signals() -> asyncio.Event:
+    """An event that the first SIGTERM or SIGINT sets; the second ends the process."""
+    stop = asyncio.Event()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            os._exit(1)
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    return stop

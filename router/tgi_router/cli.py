@@ -1,0 +1,182 @@
+"""The command `text-generation-router`: its options, as TGI names them, and nothing else."""
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import typer
+import uvloop
+from tgi_common.hub import BUNDLED_MODEL_ID, ModelSource
+from tgi_common.logging import LogLevel, configure_logging
+from tgi_common.options import option, run_command
+from tgi_common.process import die_with_parent
+
+from tgi_router.app import serve
+from tgi_router.batching.batcher import JoinPolicy
+from tgi_router.client.warmup import WantedLimits
+from tgi_router.settings import RouterSettings
+
+ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - a server's default, as TGI's
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+log = structlog.get_logger(__name__)
+
+
+@app.command()
+def route(
+    max_concurrent_requests: Annotated[
+        int, option("--max-concurrent-requests", help="Generations at a time; more get 429.", min=1)
+    ] = 128,
+    max_best_of: Annotated[int, option("--max-best-of", help="Highest `best_of`.", min=1)] = 2,
+    max_stop_sequences: Annotated[
+        int, option("--max-stop-sequences", help="Most stop strings in a request.", min=0)
+    ] = 4,
+    max_top_n_tokens: Annotated[
+        int, option("--max-top-n-tokens", help="Highest `top_n_tokens` and `top_logprobs`.", min=0)
+    ] = 5,
+    max_input_tokens: Annotated[
+        int | None,
+        option("--max-input-tokens", help="Longest prompt; warmup decides if not given.", min=1),
+    ] = None,
+    max_total_tokens: Annotated[
+        int | None,
+        option("--max-total-tokens", help="Longest prompt and answer; warmup decides if not given.", min=2),
+    ] = None,
+    max_batch_prefill_tokens: Annotated[
+        int, option("--max-batch-prefill-tokens", help="Prompt tokens computed in one step.", min=1)
+    ] = 4096,
+    max_batch_total_tokens: Annotated[
+        int | None,
+        option(
+            "--max-batch-total-tokens",
+            help="Tokens that all running requests may grow to, for shards that do not say.",
+            min=1,
+        ),
+    ] = None,
+    max_batch_size: Annotated[
+        int | None, option("--max-batch-size", help="Most requests in a step.", min=1)
+    ] = None,
+    waiting_served_ratio: Annotated[
+        float,
+        option(
+            "--waiting-served-ratio",
+            help="Waiting requests for each running one that make the running ones wait for a prompt.",
+            min=0.0,
+        ),
+    ] = 0.3,
+    max_waiting_tokens: Annotated[
+        int,
+        option("--max-waiting-tokens", help="Steps after which any waiting request may do so.", min=0),
+    ] = 20,
+    max_client_batch_size: Annotated[
+        int, option("--max-client-batch-size", help="Most prompts in one /v1/completions request.", min=1)
+    ] = 4,
+    validation_workers: Annotated[
+        int, option("--validation-workers", help="Threads that tokenize prompts.", min=1)
+    ] = 2,
+    payload_limit: Annotated[
+        int, option("--payload-limit", help="Longest body of a request, in bytes.", min=1)
+    ] = 2_000_000,
+    hostname: Annotated[str, option("--hostname", help="Address to listen on.")] = ANY_ADDRESS,
+    port: Annotated[int, option("--port", "-p", help="Port to listen on.", min=1, max=65535)] = 3000,
+    cors_allow_origin: Annotated[
+        list[str] | None,
+        option(
+            "--cors-allow-origin",
+            help="Origin that browsers may call from; may be given several times. Any if not given.",
+        ),
+    ] = None,
+    master_shard_uds_path: Annotated[
+        Path, option("--master-shard-uds-path", help="Unix socket of the first shard.")
+    ] = Path("/tmp/text-generation-server-0"),
+    tokenizer_name: Annotated[
+        str, option("--tokenizer-name", help="Folder, Hub id or `tgi-demo`: tokenizer and chat template.")
+    ] = BUNDLED_MODEL_ID,
+    model_id: Annotated[
+        str | None, option("--model-id", help="The model's name for clients; the tokenizer's if not given.")
+    ] = None,
+    revision: Annotated[
+        str | None, option("--revision", help="Branch, tag or commit of a Hub model.")
+    ] = None,
+    tokenizer_config_path: Annotated[
+        Path | None,
+        option("--tokenizer-config-path", help="A tokenizer_config.json with another chat template."),
+    ] = None,
+    trust_remote_code: Annotated[
+        bool, option("--trust-remote-code", help="Run tokenizer code that comes with the model.")
+    ] = False,
+    json_output: Annotated[bool, option("--json-output", help="Write log lines as JSON.")] = False,
+    logger_level: Annotated[
+        LogLevel,
+        typer.Option(
+            parser=LogLevel.parse, metavar="LEVEL", envvar="LOG_LEVEL", help="The least level logged."
+        ),
+    ] = LogLevel.INFO,
+    compute_type: Annotated[str | None, typer.Option(envvar="COMPUTE_TYPE", hidden=True)] = None,
+) -> None:
+    """The HTTP side of the text-generation inference server: takes requests, batches them for the shards."""
+    configure_logging(logger_level, json_output=json_output)
+    die_with_parent()
+    settings = RouterSettings(
+        model_id=model_id or tokenizer_name,
+        tokenizer_source=ModelSource.from_environment(tokenizer_name, revision, os.environ),
+        tokenizer_config=tokenizer_config_path,
+        trust_remote_code=trust_remote_code,
+        master_shard_uds_path=master_shard_uds_path,
+        hostname=bindable(hostname),
+        port=port,
+        limits=WantedLimits(
+            max_batch_prefill_tokens=max_batch_prefill_tokens,
+            max_input_tokens=max_input_tokens,
+            max_total_tokens=max_total_tokens,
+            max_batch_total_tokens=max_batch_total_tokens,
+            max_batch_size=max_batch_size,
+        ),
+        policy=JoinPolicy(waiting_served_ratio, max_waiting_tokens),
+        max_concurrent_requests=max_concurrent_requests,
+        max_best_of=max_best_of,
+        max_stop_sequences=max_stop_sequences,
+        max_top_n_tokens=max_top_n_tokens,
+        max_client_batch_size=max_client_batch_size,
+        validation_workers=validation_workers,
+        payload_limit=payload_limit,
+        cors_allow_origin=tuple(cors_allow_origin or ()),
+        compute_type=compute_type,
+    )
+    run_or_exit(settings, logger_level)
+
+
+def bindable(hostname: str) -> str:
+    """An address to listen on; for what is not one, such as a container's name, all of them, as TGI does."""
+    if hostname == "localhost":
+        return hostname
+    try:
+        return str(ipaddress.ip_address(hostname))
+    except ValueError:
+        log.warning("not an address, so listening on all", hostname=hostname)
+        return ANY_ADDRESS
+
+
+def run_or_exit(settings: RouterSettings, level: LogLevel) -> None:
+    """Serve; an error becomes one log line (its traceback only from DEBUG down) and exit code 1."""
+    try:
+        uvloop.run(serve(settings))
+    except Exception as error:
+        text = str(error) or type(error).__name__
+        expected = type(error).__module__.startswith("tgi_")
+        log.error(
+            text if expected else f"{type(error).__name__}: {text}",
+            exc_info=level.number <= LogLevel.DEBUG.number,
+        )
+        raise typer.Exit(1) from None
+
+
+def main() -> None:
+    """Entry point of `text-generation-router`."""
+    run_command(app)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""The way from a prompt to running generations, with refusals counted; the same for every route."""
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from tgi_router.batching.budget import RequestTooLargeError
+from tgi_router.generation import ValidRequest
+from tgi_router.http.services import Services
+from tgi_router.infer import GenerationStream, Permit
+from tgi_router.text.templates import TemplateError
+from tgi_router.validation import UncheckedRequest, ValidationError
+
+Started = tuple[ValidRequest, GenerationStream]
+
+
+async def start(services: Services, permit: Permit, request: UncheckedRequest) -> Started:
+    """Check a request and queue it.
+
+    Raises:
+        ValidationError: the request breaks a rule.
+        RequestTooLargeError: it could never run.
+        OverloadedError: too many texts wait to be tokenized.
+    """
+    valid = await services.validator.validate(request)
+    return valid, services.inference.stream(permit, valid)
+
+
+async def start_members(services: Services, permit: Permit, request: UncheckedRequest) -> list[Started]:
+    """Check a request once and queue each of its `best_of` members, with seeds of their own.
+
+    Raises:
+        ValidationError, RequestTooLargeError, OverloadedError: as `start`.
+    """
+    first = await start(services, permit, request)
+    members = [first]
+    for _ in range(request.member_count - 1):
+        valid = first[0]
+        other = replace(valid, parameters=replace(valid.parameters, seed=secrets.randbits(64)))
+        members.append((other, services.inference.stream(permit, other)))
+    return members
+
+
+@contextmanager
+def counting_refusals(services: Services, permit: Permit) -> Iterator[None]:
+    """Count what is refused inside the block in the metrics, by reason."""
+    try:
+        yield
+    except (ValidationError, RequestTooLargeError):
+        permit.failed("validation")
+        services.metrics.request_refused.labels("validation").inc()
+        raise
+    except TemplateError:
+        permit.failed("template")
+        services.metrics.request_refused.labels("template").inc()
+        raise

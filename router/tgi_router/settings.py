@@ -1,0 +1,47 @@
+"""Everything the router was told at its start; read once in cli.py and passed down."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tgi_common.hub import ModelSource
+
+from tgi_router.batching.batcher import JoinPolicy
+from tgi_router.client.warmup import WantedLimits
+
+
+@dataclass(frozen=True, slots=True)
+class RouterSettings:
+    """What the router was asked for.
+
+    Attributes:
+        model_id: the model's name as clients see it.
+        tokenizer_source: where tokenizer and chat template come from.
+        tokenizer_config: takes the place of the model's tokenizer_config.json.
+        master_shard_uds_path: socket of a shard that knows all the others.
+        hostname: address to listen on.
+        limits: what requests may need together; None where the shards decide.
+        policy: when new requests may make running ones wait.
+        payload_limit: longest body of a request, bytes.
+        max_client_batch_size: most prompts in one /v1/completions request.
+        cors_allow_origin: origins that browsers may call from; all when empty.
+        compute_type: what `x-compute-type` says; None for the kind of device.
+    """
+
+    model_id: str
+    tokenizer_source: ModelSource
+    tokenizer_config: Path | None
+    trust_remote_code: bool
+    master_shard_uds_path: Path
+    hostname: str
+    port: int
+    limits: WantedLimits
+    policy: JoinPolicy
+    max_concurrent_requests: int
+    max_best_of: int
+    max_stop_sequences: int
+    max_top_n_tokens: int
+    max_client_batch_size: int
+    validation_workers: int
+    payload_limit: int
+    cors_allow_origin: tuple[str, ...]
+    compute_type: str | None
