@@ -65,7 +65,7 @@ def test_it_takes_the_best_of_two(answers: dict[str, Any]) -> None:
 
 
 def test_it_chats(answers: dict[str, Any]) -> None:
-    """Whole answers only: in streams this client parses `[DONE]` as JSON and wants `tool_calls` in each delta."""
+    """No streams: there this client parses `[DONE]` as JSON and wants `tool_calls` in every delta."""
     assert "19" in answers["chat"]["choices"][0]["message"]["content"]
 
 
