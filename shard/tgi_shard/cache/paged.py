@@ -1,5 +1,8 @@
 """The KV cache: keys and values of every layer, in blocks of a fixed number of tokens."""
 
+import math
+import mmap
+
 import torch
 from torch import Tensor
 
@@ -37,9 +40,8 @@ class KVCache:
         shape = (num_blocks, block_size, config.kv_heads_per_rank(world_size), config.head_dim)
         self.num_blocks = num_blocks
         self.block_size = block_size
-        # Zeroed memory is handed out lazily by operating systems: blocks never used cost nothing on a CPU.
-        self.keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_layers)]
-        self.values = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_layers)]
+        self.keys = [_zeros(shape, dtype, device) for _ in range(config.num_layers)]
+        self.values = [_zeros(shape, dtype, device) for _ in range(config.num_layers)]
 
     def tokens(self, layer: int) -> tuple[Tensor, Tensor]:
         """Keys and values of a layer seen slot by slot: two [slots, kv_heads, head_dim] views."""
@@ -50,3 +52,15 @@ class KVCache:
         keys, values = self.tokens(layer)
         keys.index_copy_(0, slots, key)
         values.index_copy_(0, slots, value)
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Zeroed memory; on a CPU pages of it cost nothing until they are written.
+
+    torch.zeros would write all of it at once: seconds at start for gigabytes that may never be used.
+    """
+    size = math.prod(shape) * dtype.itemsize
+    if device.type != "cpu" or size == 0:
+        return torch.zeros(shape, dtype=dtype, device=device)
+    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return torch.frombuffer(pages, dtype=dtype).view(shape)
