@@ -4,11 +4,11 @@ import asyncio
 import os
 import signal
 import time
-from importlib.metadata import version
 
 import structlog
 from aiohttp import web
 from tgi_common.hub import fetch_config_files
+from tgi_common.version import read_version
 
 from tgi_router.batching.batcher import Batcher
 from tgi_router.batching.health import Health
@@ -26,7 +26,6 @@ from tgi_router.text.tokenizer import PromptTokenizer
 from tgi_router.text.workers import TextWorkers
 from tgi_router.validation import RequestLimits, Validator
 
-DISTRIBUTION = "text-generation-inference"
 BACKLOG = 1024
 # Open requests are finished, however long they take; the launcher knows when it is enough.
 DRAIN_SECONDS = 24 * 3600.0
@@ -162,7 +161,7 @@ def describe_server(settings: RouterSettings, limits: ServerLimits) -> Info:
         max_total_tokens=limits.max_total_tokens,
         validation_workers=settings.validation_workers,
         max_client_batch_size=settings.max_client_batch_size,
-        version=version(DISTRIBUTION),
+        version=read_version(),
         max_top_n_tokens=settings.max_top_n_tokens,
         model_dtype=limits.shard.dtype,
         model_device_type=limits.shard.device_type,

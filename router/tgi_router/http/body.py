@@ -44,10 +44,10 @@ async def read_json(request: web.Request, decoder: Decoder[T], limit: int) -> T:
     try:
         return decoder.decode(body)
     except ValidationError as error:
-        reason, _, path = str(error).partition(" - at `")
-        path = path.rstrip("`") or "$"
-        message = f"Input validation error: {reason} at `{path}`"
-        raise BodyError(422, "validation", message, path.removeprefix("$.")) from None
+        # msgspec ends its message with the path, unless the fault is in the outermost object.
+        _, _, path = str(error).partition(" - at `$.")
+        message = f"Input validation error: {error}"
+        raise BodyError(422, "validation", message, path.removesuffix("`") or None) from None
     except RecursionError:
         raise BodyError(400, "invalid_json", DEEPLY_NESTED) from None
     except UnicodeDecodeError as error:

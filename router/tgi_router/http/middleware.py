@@ -46,6 +46,7 @@ def add_cors_headers(
     """For `on_response_prepare`: names who may read a response, which is anyone when no origin is listed."""
 
     async def add(request: web.Request, response: web.StreamResponse) -> None:
+        del response.headers["Server"]  # aiohttp names itself there, and Python's version
         response.headers["Vary"] = VARY
         if not origins:
             response.headers["Access-Control-Allow-Origin"] = "*"

@@ -1,0 +1,47 @@
+"""Text work in threads: bounded, cancellable."""
+
+import asyncio
+import threading
+
+import pytest
+from tgi_router.generation import OverloadedError
+from tgi_router.text.workers import TextWorkers
+
+
+async def test_work_runs_in_another_thread_and_its_result_comes_back() -> None:
+    workers = TextWorkers(1, 1)
+    assert await workers.run(threading.get_ident) != threading.get_ident()
+    workers.close()
+
+
+async def test_errors_come_back_too() -> None:
+    workers = TextWorkers(1, 1)
+    with pytest.raises(ZeroDivisionError):
+        await workers.run(lambda: 1 // 0)
+    workers.close()
+
+
+async def test_more_than_the_bound_is_refused_and_room_is_free_again_afterwards() -> None:
+    workers, gate = TextWorkers(1, 2), threading.Event()
+    waiting = [asyncio.create_task(workers.run(gate.wait)) for _ in range(2)]
+    await asyncio.sleep(0)
+    with pytest.raises(OverloadedError):
+        await workers.run(int)
+    gate.set()
+    await asyncio.gather(*waiting)
+    assert await workers.run(lambda: 5) == 5
+    workers.close()
+
+
+async def test_cancelled_work_that_has_not_begun_is_not_done() -> None:
+    workers, gate, done = TextWorkers(1, 5), threading.Event(), threading.Event()
+    busy = asyncio.create_task(workers.run(gate.wait))
+    waiting = asyncio.create_task(workers.run(done.set))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    gate.set()
+    await busy
+    await workers.run(int)
+    assert waiting.cancelled()
+    assert not done.is_set()
+    workers.close()
