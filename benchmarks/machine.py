@@ -43,7 +43,7 @@ def describe_machine() -> Machine:
         usable_cpus=len(os.sched_getaffinity(0)),
         memory_bytes=psutil.virtual_memory().total,
         gpus=tuple(_output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines()),
-        # Of the kernel's version the first two numbers: the rest says more about who runs it than about speed.
+        # Two numbers of the kernel's version: the rest says who built it.
         system=f"{platform.system()} {'.'.join(platform.release().split('.')[:2])} {platform.machine()}",
         python=platform.python_version(),
     )
