@@ -65,7 +65,8 @@ async def run_rounds(plan: Plan) -> list[ServerRound]:
     prompts = PromptMaker(plan.checkpoint, plan.seed)
     results: list[ServerRound] = []
     total = plan.rounds * len(plan.servers) * sum(case.requests for case in plan.cases)
-    with tqdm(total=total, unit=" requests", dynamic_ncols=True) as bar:
+    # On a terminal only (`disable=None`): elsewhere the lines for each case tell how far it is.
+    with tqdm(total=total, unit=" requests", dynamic_ncols=True, disable=None) as bar:
         for number in range(1, plan.rounds + 1):
             tasks = [_Task(c.name, prompts.warmup(c, number), prompts.work(c, number)) for c in plan.cases]
             # Every other round runs backwards: a machine that slows down steadily favours nobody.

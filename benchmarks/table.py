@@ -14,8 +14,8 @@ def render_table(record: Record) -> str:
         f"# {record.model}, {record.dtype}, {record.date[:10]}",
         "\n".join(_conditions(record)),
         f"Figures are medians over the rounds ({max(each.round for each in record.rounds)}), with the lowest "
-        "and highest in brackets. tok/s: output tokens over the whole run, prefill included. ITL: time between "
-        "tokens. TTFT: time to the first token.",
+        "and highest in brackets. tok/s: output tokens over the whole run, prefill included. ITL: time "
+        "between tokens. TTFT: time to the first token.",
         _figures(record),
         *_comparisons(record),
         f"![Output tokens per second and time between tokens]({stem}.png)",
