@@ -5,6 +5,7 @@ from types import TracebackType
 from typing import Self
 
 from tgi_router.batching.batcher import Batcher
+from tgi_router.batching.budget import RequestTooLargeError
 from tgi_router.batching.entry import Entry
 from tgi_router.generation import (
     EndEvent,
@@ -61,10 +62,17 @@ class Inference:
 
         Raises:
             RequestTooLargeError: the request could never run on these shards.
+            ShardError: the server is shutting down.
         """
         if not permit.has_room:
             raise RuntimeError("a permit runs as many generations as it was taken for")
-        entry = self._batcher.submit(request, arrived_at=permit.acquired_at)
+        try:
+            entry = self._batcher.submit(request, arrived_at=permit.acquired_at)
+        except InferenceError as error:
+            permit.failed(error.error_type)
+            if isinstance(error, RequestTooLargeError):
+                self._metrics.request_refused.labels(error.error_type).inc()
+            raise
         self._metrics.request_input_length.observe(request.input_length)
         self._metrics.request_max_new_tokens.observe(request.stopping.max_new_tokens)
         stream = GenerationStream(self, permit, entry)

@@ -5,6 +5,7 @@ other contents than its request's own tokens fails, so a block given out twice, 
 computed, or a block freed too early does not go unnoticed.
 """
 
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -302,8 +303,8 @@ class FakeEngine:
 
 
 def fake_tokenize(text: str) -> list[int]:
-    """Token ids as tests write them in a prompt: numbers between spaces."""
-    return [int(word) for word in text.split()]
+    """Token ids as tests write them in a prompt: numbers between spaces. Other words count as some number."""
+    return [int(word) if word.isdecimal() else 3 + zlib.crc32(word.encode()) % 997 for word in text.split()]
 
 
 def token_text(token: int) -> str:

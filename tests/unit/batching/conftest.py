@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 from support.batcher_bench import Bench, StartBench
@@ -18,7 +19,7 @@ async def start() -> AsyncIterator[StartBench]:
     async with AsyncExitStack() as stack:
 
         async def build(
-            kind: FakeShardKind = PAGED, *, policy: JoinPolicy | None = None, **limits: int | None
+            kind: FakeShardKind = PAGED, *, policy: JoinPolicy | None = None, **limits: Any
         ) -> Bench:
             engine = FakeEngine(kind)
             shards = MemoryShards(engine)

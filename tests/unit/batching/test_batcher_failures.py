@@ -201,7 +201,9 @@ async def test_a_request_that_the_shard_forgot_fails(start: StartBench) -> None:
     await still_works(bench)
 
 
-async def test_a_batch_that_the_shard_forgot_fails_its_requests(start: StartBench) -> None:
+async def test_a_batch_that_the_shard_forgot_fails_its_requests(
+    start: StartBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bench = await start(PAGED)
     entry = bench.submit(make_request([1] * 20, 9))
     await entry.stream.take()
@@ -210,10 +212,10 @@ async def test_a_batch_that_the_shard_forgot_fails_its_requests(start: StartBenc
         bench.engine.batches.clear()
         return StepResult([], None, {}, 0.0, 0.0, None)
 
-    bench.shards.decode, decode = forgetful_decode, bench.shards.decode  # type: ignore[method-assign]
-    assert "lost the request" in await error_of(entry)
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.shards, "decode", forgetful_decode)
+        assert "lost the request" in await error_of(entry)
 
-    bench.shards.decode = decode  # type: ignore[method-assign]
     await still_works(bench)
 
 
