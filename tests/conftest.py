@@ -78,7 +78,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     if report.failed:
         for name, value in getattr(item, "funcargs", {}).items():
-            if isinstance(value, Server) and value.log_path.exists():
+            if isinstance(value, Server) and not name.startswith("_"):
                 tail = "\n".join(value.log.splitlines()[-LOG_LINES_SHOWN:])
                 report.sections.append((f"log of {name}", tail))
     return report

@@ -8,6 +8,7 @@ import pytest
 from support.prompts import LONG_COUNT, chat_prompt, long_text
 from support.server import Server
 from support.shapes import check_details, check_prefill, check_stream_details, check_stream_events
+from support.workload import streamed_text
 
 SUM = chat_prompt("What is 12 + 7?")
 COUNT = chat_prompt("Count from 3 to 12")
@@ -250,8 +251,7 @@ def test_a_stream_never_sends_half_a_character(server: Server, seed: int) -> Non
     """At this temperature the model writes any bytes; the pieces must still add up to the whole text."""
     drawn: dict[str, Any] = {"max_new_tokens": 120, "do_sample": True, "temperature": 20.0, "seed": seed}
     events = server.api.generate_events("Repeat: héllo 🎉", **drawn)
-    shown = "".join(event["token"]["text"] for event in events if not event["token"]["special"])
-    assert shown == events[-1]["generated_text"]
+    assert streamed_text(events) == events[-1]["generated_text"]
 
 
 def test_any_text_can_be_a_prompt(server: Server) -> None:

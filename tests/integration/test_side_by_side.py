@@ -49,6 +49,8 @@ def test_limits_that_are_asked_for_are_kept(start_launcher: Launch) -> None:
         reply = server.api.post("/generate", {"inputs": "Hello", "parameters": parameters})
         assert reply.status == 422, parameters
         assert named in reply.json()["error"]
-    assert server.api.post("/generate", {"inputs": "1 " * 60}).status == 422
+    # Between the two limits: too long a prompt, though the sum would fit.
+    reply = server.api.post("/generate", {"inputs": "1" * 53, "parameters": {"max_new_tokens": 1}})
+    assert (reply.status, "50" in reply.json()["error"]) == (422, True), reply.text
     assert server.api.post("/generate", {"inputs": "x" * 1000}).status == 413
     server.stop()

@@ -120,11 +120,14 @@ class Server:
         return found
 
     def metrics(self) -> dict[str, float]:
-        """Every sample of /metrics: `name` or `name{label="value",...}` to its value."""
+        """Every sample of /metrics: `name` or `name{label="value",...}` to its value.
+
+        The parser thinks in OpenMetrics and adds `_total` to counters that, as TGI's, are written without.
+        """
         reply = self.api.get("/metrics")
         assert reply.status == 200, reply.text
         return {
-            sample.name + _labels(sample.labels): sample.value
+            _sample_name(family.type, sample.name) + _labels(sample.labels): sample.value
             for family in text_string_to_metric_families(reply.text)
             for sample in family.samples
         }
@@ -277,6 +280,10 @@ def _runs(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def _sample_name(kind: str, name: str) -> str:
+    return name.removesuffix("_total") if kind == "counter" else name
 
 
 def _labels(labels: Mapping[str, str]) -> str:
