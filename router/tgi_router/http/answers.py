@@ -66,8 +66,6 @@ def split_best(answers: Sequence[Answer]) -> tuple[Answer, list[Answer]]:
 
     The earlier one wins a tie, and a mean that is not a number never wins, as in TGI.
     """
-    best = answers[0]
-    for answer in answers[1:]:
-        if answer.mean_logprob > best.mean_logprob or math.isnan(best.mean_logprob):
-            best = answer
+    means = [-math.inf if math.isnan(answer.mean_logprob) else answer.mean_logprob for answer in answers]
+    best = answers[means.index(max(means))]
     return best, [answer for answer in answers if answer is not best]
