@@ -28,7 +28,7 @@ def convert_tokenizer(folder: Path, *, trust_remote_code: bool) -> bytes:
     with tempfile.TemporaryDirectory(prefix="tgi-tokenizer-") as work:
         target = Path(work) / "tokenizer.json"
         flags = ["--trust-remote-code"] if trust_remote_code else []
-        command = [sys.executable, "-m", "tgi_router.text.convert", str(folder), str(target), *flags]
+        command = [sys.executable, "-P", "-m", "tgi_router.text.convert", str(folder), str(target), *flags]
         try:
             done = subprocess.run(
                 command, capture_output=True, text=True, timeout=CONVERSION_SECONDS, check=False
