@@ -34,7 +34,7 @@ class Delivery:
                 continue
             try:
                 ended = self._hand_over(entry, generation, now)
-            except (KeyError, ValueError) as error:
+            except (LookupError, ValueError) as error:
                 self.fail(entry, ShardError(f"the shard's answer makes no sense: {error}"))
                 ended = True
             if ended:
@@ -63,7 +63,7 @@ class Delivery:
         """Push one generation; whether it was the request's last.
 
         Raises:
-            ValueError, KeyError: it contradicts itself; nothing was pushed.
+            ValueError, LookupError: it contradicts itself; nothing was pushed.
         """
         events = read_token_events(generation)
         end = None

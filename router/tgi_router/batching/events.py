@@ -25,7 +25,7 @@ def read_token_events(generation: pb.Generation) -> list[TokenEvent]:
     """One event for each token of a step.
 
     Raises:
-        ValueError: tokens lack their texts or log-probabilities.
+        ValueError, LookupError: tokens lack their texts or log-probabilities.
     """
     tokens = _read_tokens(generation.tokens)
     if not generation.top_tokens:
@@ -40,7 +40,7 @@ def read_end(events: Sequence[TokenEvent], generated: pb.GeneratedText, entry: E
 
     Raises:
         ValueError: there is no last token.
-        KeyError: nobody knows such a reason to end.
+        LookupError: nobody knows such a reason to end.
     """
     if not events:
         raise ValueError("a generation ended without its last token")
@@ -58,5 +58,8 @@ def read_end(events: Sequence[TokenEvent], generated: pb.GeneratedText, entry: E
 
 
 def _read_tokens(tokens: pb.Tokens) -> list[Token]:
-    rows = zip(tokens.ids, tokens.texts, tokens.logprobs, tokens.is_special, strict=True)
-    return [Token(*row) for row in rows]
+    ids, texts, logprobs, special = tokens.ids, tokens.texts, tokens.logprobs, tokens.is_special
+    if len(ids) == 1:
+        # Nearly every message; the general way takes three times as long.
+        return [Token(ids[0], texts[0], logprobs[0], special[0])]
+    return [Token(*row) for row in zip(ids, texts, logprobs, special, strict=True)]

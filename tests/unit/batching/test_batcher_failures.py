@@ -223,6 +223,7 @@ async def test_a_batch_that_the_shard_forgot_fails_its_requests(
     "nonsense",
     [
         pb.Generation(request_id=0, generated_text=pb.GeneratedText(text="x", generated_tokens=1)),
+        pb.Generation(request_id=0, tokens=pb.Tokens(ids=[1], logprobs=[0.0], is_special=[False])),
         pb.Generation(request_id=0, tokens=pb.Tokens(ids=[1, 2], texts=["a"], logprobs=[0.0])),
         pb.Generation(
             request_id=0,
@@ -230,7 +231,7 @@ async def test_a_batch_that_the_shard_forgot_fails_its_requests(
             generated_text=pb.GeneratedText(text="x", generated_tokens=1, finish_reason=77),  # type: ignore[arg-type]
         ),
     ],
-    ids=["end without token", "token without text", "unknown reason"],
+    ids=["end without token", "token without text", "tokens without text", "unknown reason"],
 )
 async def test_an_answer_that_makes_no_sense_fails_its_request_alone(
     start: StartBench, nonsense: pb.Generation

@@ -16,42 +16,56 @@ from support.fake_engine import (
 from support.generations import expected_ids, make_limits, make_request, token_ids
 from support.memory_shards import MemoryShards
 from tgi_router.batching.batcher import Batcher, JoinPolicy
+from tgi_router.batching.entry import Entry
 from tgi_router.generation import EndEvent, GenerationEvent, ShardError
 from tgi_router.telemetry.metrics import Metrics
 
 SMALL_PAGED = FakeShardKind(block_size=4, block_count=40)
 SMALL_TGI = FakeShardKind(block_size=1, block_count=120, accepts_input_ids=False, keeps_finished=True)
+LONGEST_PROMPT = 50
 KINDS = [SMALL_PAGED, SMALL_TGI, PAGED_WHOLE_PROMPTS, TGI_PADDED]
 
 
 @dataclass(frozen=True)
 class Visit:
-    """A request, when it comes, and after how many tokens its reader leaves."""
+    """A request: when it comes, and after how many tokens, or how soon, its reader leaves."""
 
     prompt: tuple[int, ...]
     new_tokens: int
     turns_before: int
     leaves_after: int | None
+    patience: int | None
 
 
 @st.composite
 def visits(draw: st.DrawFn) -> Visit:
     # Prompts are beginnings of few texts, so that many share pages.
     text = draw(st.integers(1, 2))
-    length = draw(st.integers(1, 50))
+    length = draw(st.integers(1, LONGEST_PROMPT))
     return Visit(
         prompt=tuple(text * 100 + place // 16 for place in range(length)),
         new_tokens=draw(st.integers(1, 12)),
         turns_before=draw(st.integers(0, 6)),
-        leaves_after=draw(st.none() | st.integers(0, 5)),
+        leaves_after=draw(st.none() | st.integers(1, 5)),
+        patience=draw(st.none() | st.integers(0, 12)),
     )
 
 
 async def visit(bench: Bench, plan: Visit) -> None:
-    """Submit a request, read it, and check what was read."""
+    """Come, submit a request, and read it or lose patience."""
     for _ in range(plan.turns_before):
         await asyncio.sleep(0)
     entry = bench.submit(make_request(plan.prompt, plan.new_tokens))
+    if plan.patience is not None:
+        for _ in range(plan.patience):
+            await asyncio.sleep(0)
+        bench.batcher.cancel(entry)
+        return
+    await read(bench, plan, entry)
+
+
+async def read(bench: Bench, plan: Visit, entry: Entry) -> None:
+    """Read until the end, or until the reader has enough."""
     events: list[GenerationEvent] = []
     try:
         while plan.leaves_after is None or len(events) < plan.leaves_after:
@@ -73,6 +87,8 @@ async def visit(bench: Bench, plan: Visit) -> None:
 async def run(
     kind: FakeShardKind, plans: list[Visit], failures: list[bool], prefill: int, batch_size: int | None
 ) -> None:
+    if not kind.support_chunking:
+        prefill = max(prefill, LONGEST_PROMPT)
     engine = FakeEngine(kind)
     engine.failures = [FakeShardError("injected") if fails else None for fails in failures]
     shards = MemoryShards(engine)
@@ -96,7 +112,7 @@ async def run(
     kind=st.sampled_from(KINDS),
     plans=st.lists(visits(), min_size=1, max_size=10),
     failures=st.lists(st.booleans(), max_size=6) | st.just([]),
-    prefill=st.sampled_from([50, 64, 200]),
+    prefill=st.sampled_from([17, 24, 50, 200]),
     batch_size=st.none() | st.integers(1, 4),
 )
 @settings(max_examples=150, deadline=None)
