@@ -17,11 +17,8 @@ from tgi_launcher.readiness import NotReadyError
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
-ROUTER_FAST_SECONDS = 2.5
-"""After a failure: time for open streams to get their error event."""
-
-ALL_FAST_SECONDS = 3.5
-"""After a failure: when the last process is killed, so that the launcher has ended within 5 seconds."""
+FAILURE_SECONDS = 2.5
+"""After a failure: time for the router to send open streams their error event."""
 
 WAITING_LINE_SECONDS = 10.0
 
@@ -79,9 +76,9 @@ class Supervisor:
         try:
             await self._live()
         except _Stopped:
-            await self._stop(self._group.graceful_seconds, self._group.graceful_seconds)
+            await self._stop()
         except (_ChildEnded, StartError, NotReadyError) as error:
-            await self._stop(ROUTER_FAST_SECONDS, ALL_FAST_SECONDS)
+            await self._give_up()
             # Last of all, so that the user finds it at the bottom.
             _log.error(str(error))
             return 1
@@ -159,17 +156,23 @@ class Supervisor:
             await _cancel(task)
             await _cancel(signalled)
 
-    async def _stop(self, router_seconds: float, all_seconds: float) -> None:
-        """The router first: it finishes what it has accepted, and needs the shards for that.
-
-        Both times count from now, and both end at once when a second signal comes.
-        """
-        start = asyncio.get_running_loop().time()
+    async def _stop(self) -> None:
+        """The router first: it finishes what it has accepted, and needs the shards for that."""
+        deadline = asyncio.get_running_loop().time() + self._group.graceful_seconds
         if self._router is not None:
-            await self._stop_child(self._router, start + router_seconds)
-        await asyncio.gather(*(self._stop_child(child, start + all_seconds) for child in self._others))
+            await self._stop_child(self._router, deadline)
+        await asyncio.gather(*(self._stop_child(child, deadline) for child in self._others))
+
+    async def _give_up(self) -> None:
+        """Without one of them the shards are of no use; the router has open streams to end."""
+        for child in self._others:
+            child.kill()
+        if self._router is not None:
+            await self._stop_child(self._router, asyncio.get_running_loop().time() + FAILURE_SECONDS)
+        await asyncio.gather(*(child.exited for child in self._others))
 
     async def _stop_child(self, child: Child, deadline: float) -> None:
+        """Ask it to end; kill it at the deadline, or once a second signal comes."""
         child.terminate()
         again = asyncio.create_task(self._signalled_again.wait())
         left = deadline - asyncio.get_running_loop().time()
@@ -177,6 +180,7 @@ class Supervisor:
         await _cancel(again)
         child.kill()
         await child.exited
+        _log.debug(child.describe_end())
 
     def _kill_all(self) -> None:
         for child in (*self._others, *([self._router] if self._router is not None else [])):
