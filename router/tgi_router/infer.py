@@ -5,7 +5,6 @@ from types import TracebackType
 from typing import Self
 
 from tgi_router.batching.batcher import Batcher
-from tgi_router.batching.budget import RequestTooLargeError
 from tgi_router.batching.entry import Entry
 from tgi_router.generation import (
     EndEvent,
@@ -70,8 +69,6 @@ class Inference:
             entry = self._batcher.submit(request, arrived_at=permit.acquired_at)
         except InferenceError as error:
             permit.failed(error.error_type)
-            if isinstance(error, RequestTooLargeError):
-                self._metrics.request_refused.labels(error.error_type).inc()
             raise
         self._metrics.request_input_length.observe(request.input_length)
         self._metrics.request_max_new_tokens.observe(request.stopping.max_new_tokens)
