@@ -1,10 +1,9 @@
 """Log lines of the children: read whole, and written in the launcher's format, with the rank."""
 
-import asyncio
 import contextlib
 import io
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any, TextIO
 
 import structlog
@@ -13,7 +12,6 @@ from tgi_common.logging import LogLevel
 MAX_LINE_BYTES = 1 << 20
 """A longer line is written in pieces."""
 
-_CHUNK_BYTES = 1 << 16
 _OUR_KEYS = ("event", "level", "timestamp", "rank")
 
 
@@ -39,6 +37,30 @@ class SteadyStream(io.TextIOBase):
         with contextlib.suppress(ValueError):
             return self._stream.isatty()
         return False
+
+
+class LineSplitter:
+    """Puts lines together from the pieces that a pipe hands over; lines without text are left out."""
+
+    def __init__(self, take: Callable[[str], None]) -> None:
+        self._take = take
+        self._pending = bytearray()
+
+    def feed(self, data: bytes) -> None:
+        """Take the next piece."""
+        *lines, rest = data.split(b"\n")
+        for line in lines:
+            self._pending += line
+            self.finish()
+        self._pending += rest
+        if len(self._pending) >= MAX_LINE_BYTES:
+            self.finish()
+
+    def finish(self) -> None:
+        """Hand over what is there as a line: the stream has ended, or the line."""
+        if text := self._pending.decode(errors="replace").rstrip():
+            self._take(text)
+        self._pending.clear()
 
 
 class ChildLog:
@@ -90,28 +112,6 @@ class CopiedLog:
     def on_error(self, line: str) -> None:
         """Take a line of standard error."""
         _copy(line, self._errors)
-
-
-async def forward_lines(reader: asyncio.StreamReader, take: Callable[[str], None]) -> None:
-    """Hand over each line until the end of the stream; lines without text are left out."""
-    async for line in _read_lines(reader):
-        if text := line.decode(errors="replace").rstrip():
-            take(text)
-
-
-async def _read_lines(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    pending = bytearray()
-    while chunk := await reader.read(_CHUNK_BYTES):
-        *lines, rest = chunk.split(b"\n")
-        for line in lines:
-            yield bytes(pending + line)
-            pending.clear()
-        pending += rest
-        if len(pending) >= MAX_LINE_BYTES:
-            yield bytes(pending)
-            pending.clear()
-    if pending:
-        yield bytes(pending)
 
 
 def _copy(line: str, stream: TextIO) -> None:
