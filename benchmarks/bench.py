@@ -22,6 +22,7 @@ def record_benchmark(plan: Plan, model: str, name: str) -> Record:
     begun = datetime.now(UTC).isoformat(timespec="seconds")
     # Before the rounds, which may outlast a change to the tree.
     revision = describe_revision(Path(__file__).parent)
+    _warn_if_busy(os.getloadavg()[0], len(os.sched_getaffinity(0)))
     try:
         rounds = asyncio.run(_interruptible(plan))
     except (KeyboardInterrupt, asyncio.CancelledError):
@@ -42,6 +43,16 @@ def record_benchmark(plan: Plan, model: str, name: str) -> Record:
         cases=plan.cases,
         rounds=tuple(rounds),
     )
+
+
+def _warn_if_busy(load: float, cpus: int) -> None:
+    """Threads that wait for each other become many times slower when something else takes their processor."""
+    if load > cpus / 4:
+        print(
+            f"warning: the load average is {load:.1f} on {cpus} CPUs: something else is running, and figures "
+            "of a busy machine mean little",
+            file=sys.stderr,
+        )
 
 
 async def _interruptible(plan: Plan) -> list[ServerRound]:

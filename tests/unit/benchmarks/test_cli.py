@@ -12,7 +12,7 @@ from benchmarks.bench import record_benchmark
 from benchmarks.cli import app
 from benchmarks.machine import describe_machine, describe_revision, package_versions, relevant_variables
 from benchmarks.record import Record
-from benchmarks.rounds import Plan
+from benchmarks.rounds import Plan, ServerRound
 
 
 @pytest.mark.parametrize(
@@ -61,10 +61,26 @@ async def _interrupt(_: Plan) -> None:
     raise KeyboardInterrupt
 
 
+async def _nothing(_: Plan) -> list[ServerRound]:
+    return []
+
+
 def test_an_interrupted_run_records_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.bench.run_rounds", _interrupt)
     with pytest.raises(SystemExit, match="interrupted"):
         record_benchmark(Plan((), (), 1, Path(), "float32", 0), "m", "n")
+
+
+@pytest.mark.parametrize(("load", "warned"), [(0.4, False), (3.0, True)])
+def test_a_busy_machine_is_told(
+    load: float, warned: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("benchmarks.bench.run_rounds", _nothing)
+    monkeypatch.setattr("os.getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+    record = record_benchmark(Plan((), (), 1, Path(), "float32", 0), "m", "n")
+    assert record.rounds == ()
+    assert ("warning: the load average is 3.0 on 2 CPUs" in capsys.readouterr().err) is warned
 
 
 def test_the_machine_is_described_without_names_of_hosts_users_or_paths() -> None:
