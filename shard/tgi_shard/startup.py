@@ -3,10 +3,8 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import structlog
-import torch
 from tgi_common.hub import fetch_config_files
 from tgi_common.model_files import read_config
 
@@ -15,7 +13,10 @@ from tgi_shard.distributed import World, connect
 from tgi_shard.engine.engine import Engine
 from tgi_shard.engine.memory import CacheMaker
 from tgi_shard.engine.outputs import OutputWriter
+from tgi_shard.models.config import DTYPES, ModelConfig
+from tgi_shard.models.config_reader import JsonObject
 from tgi_shard.models.load import load_model
+from tgi_shard.models.registry import read_model_config
 from tgi_shard.platform import select_platform
 from tgi_shard.service.handlers import ShardInfo, TextGenerationService
 from tgi_shard.service.messages import RequestReader
@@ -26,10 +27,6 @@ from tgi_shard.weights.download import prepare_weights
 from tgi_shard.weights.safetensors_files import open_weights
 
 log = structlog.get_logger(__name__)
-
-# What transformers' Llama takes where a config says nothing.
-DEFAULT_POSITIONS = 2048
-DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
 class LengthError(ValueError):
@@ -72,17 +69,19 @@ def load_engine(settings: ServeSettings) -> LoadedModel:
     """
     world = World(settings.rank, settings.world_size)
     folder = fetch_config_files(settings.source)
-    config = override_rope(read_config(folder), settings.rope)
+    config_json = override_rope(read_config(folder), settings.rope)
+    config = read_model_config(config_json)
+    config.check_world_size(world.size)
     weights_folder = prepare_weights(settings.source, settings.converted_weights)
     platform = select_platform(world.rank)
     platform.check()
-    dtype = DTYPES[settings.dtype] if settings.dtype else platform.default_dtype(checkpoint_dtype(config))
+    dtype = DTYPES[settings.dtype] if settings.dtype else platform.default_dtype(config.torch_dtype)
     tokenizer = load_tokenizer(folder, settings.trust_remote_code)
     collective = connect(platform, world, settings.master_addr, settings.master_port)
     attention = select_backend(platform)
     weights = open_weights(weights_folder, platform.device, dtype)
-    max_length = served_length(config, tokenizer, settings.max_total_tokens)
-    model = load_model(config, weights, platform, collective, dtype, attention, max_length)
+    max_length = served_length(config, config_json, tokenizer, settings.max_total_tokens)
+    model = load_model(config_json, weights, platform, collective, dtype, attention, max_length)
     log.info("model loaded", model_id=settings.source.model_id, dtype=str(dtype), device=str(platform.device))
     engine = Engine(
         model,
@@ -107,16 +106,18 @@ def load_engine(settings: ServeSettings) -> LoadedModel:
     )
 
 
-def served_length(config: dict[str, Any], tokenizer: ShardTokenizer, wanted: int | None) -> int:
+def served_length(
+    config: ModelConfig, config_json: JsonObject, tokenizer: ShardTokenizer, wanted: int | None
+) -> int:
     """The longest sequence to serve: what is wanted, else what the model and its tokenizer declare.
 
     Raises:
         LengthError: more is wanted than the positions reach, RoPE scaling included.
     """
-    declared = int(config.get("max_position_embeddings") or DEFAULT_POSITIONS)
+    declared = config.max_position_embeddings
     if wanted is None:
         return min(declared, tokenizer.model_max_length or declared)
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    rope = config_json.get("rope_parameters") or config_json.get("rope_scaling") or {}
     trained = rope.get("original_max_position_embeddings") or declared
     limit = max(declared, int(trained * float(rope.get("factor") or 1.0)))
     if wanted > limit:
@@ -124,12 +125,7 @@ def served_length(config: dict[str, Any], tokenizer: ShardTokenizer, wanted: int
     return wanted
 
 
-def checkpoint_dtype(config: dict[str, Any]) -> torch.dtype | None:
-    """The type that config.json declares, under its old or new name."""
-    return DTYPES.get(str(config.get("dtype") or config.get("torch_dtype")).removeprefix("torch."))
-
-
-def override_rope(config: dict[str, Any], rope: RopeOverride | None) -> dict[str, Any]:
+def override_rope(config: JsonObject, rope: RopeOverride | None) -> JsonObject:
     """The config with the user's RoPE scaling in place of its own."""
     if rope is None:
         return config
@@ -140,11 +136,11 @@ def override_rope(config: dict[str, Any], rope: RopeOverride | None) -> dict[str
     return {**config, "rope_scaling": scaling}
 
 
-def find_eos_ids(folder: Path, config: dict[str, Any], tokenizer: ShardTokenizer) -> frozenset[int]:
+def find_eos_ids(folder: Path, config: ModelConfig, tokenizer: ShardTokenizer) -> frozenset[int]:
     """All ids that end a generation: generation_config.json's (else config.json's), and the tokenizer's."""
     path = folder / "generation_config.json"
     declared = json.loads(path.read_bytes()).get("eos_token_id") if path.is_file() else None
     if declared is None:
-        declared = config.get("eos_token_id")
-    ids = declared if isinstance(declared, list) else [declared]
-    return frozenset(i for i in (*ids, tokenizer.eos_token_id) if isinstance(i, int))
+        declared = config.eos_token_ids
+    ids = (declared,) if isinstance(declared, int) else tuple(declared)
+    return frozenset(i for i in (*ids, tokenizer.eos_token_id) if i is not None)

@@ -12,7 +12,7 @@ BOS, EOS = "<s>", "</s>"
 
 
 def make_tiny_llama(folder: Path, *, seed: int = 0) -> Path:
-    """Write config, weights and tokenizer into `folder`; the vocabulary is the bytes and two special tokens."""
+    """Write config, weights and tokenizer into `folder`; the vocabulary is the bytes and two specials."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = byte_tokenizer()
     tokenizer.save(str(folder / "tokenizer.json"))

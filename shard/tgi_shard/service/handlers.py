@@ -146,4 +146,5 @@ class TextGenerationService(generate_pb2_grpc.TextGenerationServiceServicer):
         raise RequestsFailedError("; ".join(failure.message for failure in result.failures))
 
     async def _run(self, command: Callable[[], Result]) -> Result:
-        return await asyncio.wrap_future(self._thread.submit(command))
+        # Shielded: a caller that gives up must not take a queued command from this rank alone.
+        return await asyncio.shield(asyncio.wrap_future(self._thread.submit(command)))

@@ -193,6 +193,17 @@ async def test_a_caller_that_reads_no_errors_gets_a_failed_call(stub: Stub) -> N
     assert again.batch.request_ids == [1]
 
 
+async def test_a_call_that_its_caller_gives_up_is_carried_out_all_the_same(stub: Stub) -> None:
+    await warm_up(stub)
+    running = await stub.Prefill(pb.PrefillRequest(batch=batch(1, text_request(1, "on", 1))))
+    given_up = [stub.Decode(pb.DecodeRequest(batches=[running.batch])) for _ in range(2)]
+    await stub.Health(pb.HealthRequest())  # by now they have arrived
+    for call in given_up:
+        call.cancel()
+    last = await stub.Decode(pb.DecodeRequest(batches=[running.batch]))
+    assert last.generations[0].generated_text.generated_tokens == 4
+
+
 async def test_a_request_without_text_or_ids_is_refused(stub: Stub) -> None:
     await warm_up(stub)
     answer = await stub.Prefill(
