@@ -12,7 +12,8 @@ from tgi_common.logging import LogLevel
 MAX_LINE_BYTES = 1 << 20
 """A longer line is written in pieces."""
 
-_OUR_KEYS = ("event", "level", "timestamp", "rank")
+# What the launcher says itself; and `self`, which cannot be handed over by name.
+_OUR_KEYS = ("event", "level", "timestamp", "rank", "self")
 
 
 class SteadyStream(io.TextIOBase):

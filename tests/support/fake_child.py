@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
@@ -49,37 +50,29 @@ def start_child(path: Path) -> None:
     path.with_suffix(".part").rename(path)
 
 
-def perform(action: str) -> None:
-    verb, _, rest = action.partition(":")
-    match verb:
-        case "say":
-            print(rest, flush=True)
-        case "complain":
-            print(rest, file=sys.stderr, flush=True)
-        case "raw":
-            sys.stdout.write("x" * int(rest))
-            sys.stdout.flush()
-        case "touch":
-            Path(rest).touch()
-        case "until":
-            wait_for(Path(rest))
-        case "child":
-            start_child(Path(rest))
-        case "stubborn":
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        case "exit":
-            sys.exit(int(rest))
-        case "kill":
-            os.kill(os.getpid(), signal.Signals[rest])
-        case "journal":
-            keep_journal(*rest.rsplit(":", 1))
-        case _:
-            raise ValueError(action)
+def write_raw(count: str) -> None:
+    sys.stdout.write("x" * int(count))
+    sys.stdout.flush()
+
+
+ACTIONS: dict[str, Callable[[str], object]] = {
+    "say": lambda text: print(text, flush=True),
+    "complain": lambda text: print(text, file=sys.stderr, flush=True),
+    "raw": write_raw,
+    "touch": lambda path: Path(path).touch(),
+    "until": lambda path: wait_for(Path(path)),
+    "child": lambda path: start_child(Path(path)),
+    "stubborn": lambda _: signal.signal(signal.SIGTERM, signal.SIG_IGN),
+    "exit": lambda code: sys.exit(int(code)),
+    "kill": lambda name: os.kill(os.getpid(), signal.Signals[name]),
+    "journal": lambda rest: keep_journal(*rest.rsplit(":", 1)),
+}
 
 
 def main() -> None:
-    for action in sys.argv[1:]:
-        perform(action)
+    for argument in sys.argv[1:]:
+        action, _, rest = argument.partition(":")
+        ACTIONS[action](rest)
     # A signal that is handled ends only one pause.
     while True:
         signal.pause()
