@@ -109,11 +109,10 @@ def test_max_new_tokens_ends_with_length(server: Server) -> None:
     assert answer["details"]["finish_reason"] == "length"
 
 
-@pytest.mark.parametrize("stop", ["7", "6 7", "7, 8", " 8"])
+@pytest.mark.parametrize("stop", ["7", "6, 7", "7, 8", " 8"])
 def test_a_stop_sequence_ends_the_text_and_stays_in_it(server: Server, stop: str) -> None:
     free = server.api.generate(COUNT, max_new_tokens=60)["generated_text"]
-    if stop not in free:
-        pytest.skip(f"the model separates its numbers differently: {free!r}")
+    assert stop in free
     answer = server.api.generate(COUNT, max_new_tokens=60, stop=["no such text", stop])
     assert answer["details"]["finish_reason"] == "stop_sequence"
     end = free.index(stop) + len(stop)

@@ -1,18 +1,15 @@
 """A model named by its Hub id is downloaded, served, and found in the cache the next time."""
 
-import io
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load
 from support.hub_server import Hub, Repository, run_hub
-from support.prompts import chat_prompt
 from support.server import Launch
 from tgi_demo import MODEL_PATH
 
 MODEL_ID = "org/tiny"
+TOKEN = "hf_secret0secret0secret"
 SECONDS_TO_FAIL = 20.0
 
 pytestmark = pytest.mark.slow
@@ -43,52 +40,41 @@ def environment(hub: Hub, tmp_path: Path) -> dict[str, str]:
     }
 
 
-def test_a_hub_id_is_downloaded_served_and_then_found_in_the_cache(
-    hub: Hub, environment: dict[str, str], start_launcher: Launch
-) -> None:
-    first = start_launcher("--model-id", MODEL_ID, env=environment)
-    first.wait_until_ready()
-    assert first.api.get("/info").json()["model_id"] == MODEL_ID
-    assert "19" in first.api.generate(chat_prompt("What is 12 + 7?"), max_new_tokens=8)["generated_text"]
-    assert first.api.chat("What is 12 + 7?")["model"] == MODEL_ID
-    first.stop()
-    assert {"config.json", "model.safetensors", "tokenizer.json"} <= hub.downloaded()
-    assert "onnx/model.onnx" not in hub.downloaded()
-
-    hub.requests.clear()
-    offline = start_launcher("--model-id", MODEL_ID, env=environment | {"HF_HUB_OFFLINE": "1"})
-    offline.wait_until_ready()
-    assert "19" in offline.api.chat("What is 12 + 7?")["choices"][0]["message"]["content"]
-    assert not hub.requests
-    offline.stop()
-
-
-def test_a_private_model_needs_its_token_which_is_never_logged(
-    hub: Hub, environment: dict[str, str], start_launcher: Launch
-) -> None:
-    token = "hf_secret0secret0secret"
-    hub.repositories[MODEL_ID] = Repository(hub.repositories[MODEL_ID].files, token=token)
-    refused = start_launcher("--model-id", MODEL_ID, env=environment)
-    assert refused.wait_for_exit(SECONDS_TO_FAIL) != 0
-    assert MODEL_ID in refused.log
-    assert "Traceback" not in refused.log, refused.log
-
-    allowed = start_launcher("--model-id", MODEL_ID, env=environment | {"HF_TOKEN": token})
-    allowed.wait_until_ready()
-    assert token not in allowed.log
-    allowed.stop()
-    assert token not in allowed.log
-
-
-def test_a_revision_is_downloaded_by_its_name(
+def test_a_private_revision_is_downloaded_served_and_then_found_in_the_cache(
     hub: Hub, environment: dict[str, str], start_launcher: Launch
 ) -> None:
     files = hub.repositories[MODEL_ID].files
-    hub.repositories[MODEL_ID] = Repository(files, revisions=("main", "v2"))
-    server = start_launcher("--model-id", MODEL_ID, "--revision", "v2", env=environment)
-    server.wait_until_ready()
+    hub.repositories[MODEL_ID] = Repository(files, token=TOKEN, revisions=("main", "v2"))
+    options = ("--model-id", MODEL_ID, "--revision", "v2")
+    first = start_launcher(*options, env=environment | {"HF_TOKEN": TOKEN})
+    first.wait_until_ready()
+    assert first.api.get("/info").json()["model_id"] == MODEL_ID
+    answer = first.api.chat("What is 12 + 7?")
+    assert answer["model"] == MODEL_ID
+    assert "19" in answer["choices"][0]["message"]["content"]
+    first.stop()
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= hub.downloaded()
+    assert "onnx/model.onnx" not in hub.downloaded()
     assert any("/v2" in request for request in hub.requests)
-    server.stop()
+
+    hub.requests.clear()
+    offline = start_launcher(*options, env=environment | {"HF_HUB_OFFLINE": "1"})
+    offline.wait_until_ready()
+    assert "19" in offline.api.chat("What is 12 + 7?")["choices"][0]["message"]["content"]
+    offline.stop()
+    assert not hub.requests
+    assert TOKEN not in first.log + offline.log
+
+
+def test_a_private_model_is_refused_without_its_token(
+    hub: Hub, environment: dict[str, str], start_launcher: Launch
+) -> None:
+    hub.repositories[MODEL_ID] = Repository(hub.repositories[MODEL_ID].files, token=TOKEN)
+    server = start_launcher("--model-id", MODEL_ID, env=environment)
+    assert server.wait_for_exit(SECONDS_TO_FAIL) != 0
+    assert MODEL_ID in server.log
+    assert "Traceback" not in server.log, server.log
+    server.assert_nothing_left()
 
 
 @pytest.mark.parametrize(
@@ -119,21 +105,3 @@ def test_a_gated_model_says_that_access_must_be_asked_for(
     assert "gated" in said or "access" in said or "token" in said, server.log
     assert "Traceback" not in server.log, server.log
     server.assert_nothing_left()
-
-
-def test_a_model_that_only_has_bin_files_is_converted_once(
-    hub: Hub, environment: dict[str, str], start_launcher: Launch
-) -> None:
-    hub.repositories[MODEL_ID] = Repository(with_bin_weights(hub.repositories[MODEL_ID].files))
-    server = start_launcher("--model-id", MODEL_ID, env=environment)
-    server.wait_until_ready()
-    assert "19" in server.api.chat("What is 12 + 7?")["choices"][0]["message"]["content"]
-    server.stop()
-
-
-def with_bin_weights(files: dict[str, bytes]) -> dict[str, bytes]:
-    """The same model, its weights as torch once saved them."""
-    buffer = io.BytesIO()
-    torch.save(load(files["model.safetensors"]), buffer)
-    kept = {name: data for name, data in files.items() if name != "model.safetensors"}
-    return kept | {"pytorch_model.bin": buffer.getvalue()}

@@ -42,12 +42,11 @@ def test_a_shared_beginning_is_reused_and_another_end_is_answered_on_its_own(ser
 def test_the_next_turn_of_a_chat_reuses_what_was_generated(server: Server) -> None:
     opening = "<|im_start|>user\nCount from 20 to 60<|im_end|>\n<|im_start|>assistant\n"
     first = ask(server.api, Request(opening, {"max_new_tokens": 120}))
+    assert len(first.token_ids) > 40, "too short an answer to fill blocks"
     before = server.metrics()[HITS]
     followup = f"{opening}{first.text}<|im_end|>\n<|im_start|>user\nHello!<|im_end|>\n<|im_start|>assistant\n"
     ask(server.api, Request(followup, {"max_new_tokens": 5}))
     reused = server.metrics()[HITS] - before
-    if len(first.token_ids) < 40:
-        pytest.skip("the model's first turn was too short to fill blocks")
     assert reused > first.input_length, "only the prompt was reused, not the answer"
 
 

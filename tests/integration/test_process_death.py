@@ -20,7 +20,10 @@ from support.waiting import eventually
 SECONDS_TO_EXIT = 6.0
 CHAT = {"messages": [{"role": "user", "content": LONG_COUNT}], "max_tokens": 1500, "stream": True}
 COMPLETION = {"prompt": "1 2 3", "max_tokens": 1500, "temperature": 0, "stream": True, "ignore_eos": True}
-GENERATE = {"inputs": chat_prompt(LONG_COUNT), "parameters": {"max_new_tokens": 1500}}
+
+
+def generate(tokens: int) -> dict[str, Any]:
+    return {"inputs": chat_prompt(LONG_COUNT), "parameters": {"max_new_tokens": tokens}}
 
 
 def first_event(stream: EventStream) -> tuple[EventStream, Iterator[Any]]:
@@ -51,7 +54,7 @@ def test_a_killed_shard_ends_streams_with_an_error_and_everything_else(
     server = start_launcher("--num-shard", str(shards))
     server.wait_until_ready()
     streams = [
-        server.api.stream("/generate_stream", GENERATE),
+        server.api.stream("/generate_stream", generate(1500)),
         server.api.stream("/v1/chat/completions", CHAT),
         server.api.stream("/v1/completions", COMPLETION),
     ]
@@ -83,7 +86,7 @@ def test_a_killed_shard_fails_requests_that_are_not_streamed_too(start_launcher:
     server = start_launcher()
     server.wait_until_ready()
     connections = [
-        server.api.start("/generate", {"inputs": GENERATE["inputs"], "parameters": {"max_new_tokens": 1500}}),
+        server.api.start("/generate", generate(1500)),
         server.api.start("/v1/completions", COMPLETION | {"stream": False}),
     ]
     eventually(lambda: server.metrics()["tgi_batch_current_size"] == 2, "both requests run")
@@ -105,7 +108,7 @@ def test_a_killed_shard_fails_requests_that_are_not_streamed_too(start_launcher:
 def test_a_killed_router_takes_the_shards_with_it(start_launcher: Launch) -> None:
     server = start_launcher()
     server.wait_until_ready()
-    stream, events = first_event(server.api.stream("/generate_stream", GENERATE))
+    stream, events = first_event(server.api.stream("/generate_stream", generate(1500)))
     server.router.kill()
     exit_code = server.wait_for_exit(SECONDS_TO_EXIT)
     events_until_the_end(events)
@@ -123,7 +126,7 @@ def test_a_killed_launcher_leaves_no_orphan_and_the_next_start_succeeds(start_la
     """SIGKILL gives no time to clean up: the children notice, and the next start sweeps stale sockets."""
     server = start_launcher("--num-shard", "2")
     server.wait_until_ready()
-    stream, _ = first_event(server.api.stream("/generate_stream", GENERATE))
+    stream, _ = first_event(server.api.stream("/generate_stream", generate(1500)))
     server.process.send_signal(signal.SIGKILL)
     server.wait_for_exit(SECONDS_TO_EXIT)
     eventually(lambda: not server.left_processes(), "no orphan", within=10)
@@ -132,7 +135,7 @@ def test_a_killed_launcher_leaves_no_orphan_and_the_next_start_succeeds(start_la
     # What a killed server leaves in the worst case: socket files that nobody listens on.
     for rank in range(2):
         leave_stale_socket(server, rank)
-    again = start_launcher(uds_path=server.uds_path, port=server.port)
+    again = start_launcher("--num-shard", "2", uds_path=server.uds_path, port=server.port)
     again.wait_until_ready()
     assert again.api.generate(chat_prompt("What is 12 + 7?"), max_new_tokens=8)["generated_text"]
     again.stop()
@@ -150,10 +153,8 @@ def leave_stale_socket(server: Server, rank: int) -> None:
 def test_a_signal_lets_running_requests_finish(start_launcher: Launch, end: signal.Signals) -> None:
     server = start_launcher()
     server.wait_until_ready()
-    stream, events = first_event(server.api.stream("/generate_stream", GENERATE))
-    plain = server.api.start(
-        "/generate", {"inputs": GENERATE["inputs"], "parameters": {"max_new_tokens": 300}}
-    )
+    stream, events = first_event(server.api.stream("/generate_stream", generate(400)))
+    plain = server.api.start("/generate", generate(300))
     eventually(lambda: server.metrics()["tgi_batch_current_size"] == 2, "both requests run")
     os.kill(server.process.pid, end)
 
@@ -173,7 +174,7 @@ def test_a_signal_lets_running_requests_finish(start_launcher: Launch, end: sign
 def test_no_request_is_taken_once_the_server_stops(start_launcher: Launch) -> None:
     server = start_launcher()
     server.wait_until_ready()
-    stream, events = first_event(server.api.stream("/v1/completions", COMPLETION))
+    stream, events = first_event(server.api.stream("/v1/completions", COMPLETION | {"max_tokens": 600}))
     server.process.send_signal(signal.SIGTERM)
 
     def refused() -> bool:
@@ -187,7 +188,8 @@ def test_no_request_is_taken_once_the_server_stops(start_launcher: Launch) -> No
     list(events)
     assert stream.done
     stream.close()
-    server.stop()
+    assert server.wait_for_exit(30) == 0, server.log
+    server.assert_nothing_left()
 
 
 @pytest.mark.slow

@@ -52,7 +52,7 @@ def routing(
             model = write_number_model(Path(folder) / "model")
             command += ["--master-shard-uds-path", str(sockets[0]), "--tokenizer-name", str(model)]
             process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-            router = Server(process, port, uds_path, log_path, Path(folder) / "none")
+            router = Server(process, port, uds_path, log_path, Path(folder))
             try:
                 router.wait_until_ready()
                 yield router

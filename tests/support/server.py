@@ -151,11 +151,11 @@ class Server:
 
     def stop(self, within: float = STOP_SECONDS) -> None:
         """End the server as an operator does; it must exit with 0 and leave nothing behind."""
-        if self.alive:
-            self.processes()
-            self.process.send_signal(signal.SIGTERM)
-            code = self.wait_for_exit(within)
-            assert code == 0, f"the launcher ended with {code}:\n{self.log}"
+        assert self.alive, f"the launcher has ended with {self.process.returncode}:\n{self.log}"
+        self.processes()
+        self.process.send_signal(signal.SIGTERM)
+        code = self.wait_for_exit(within)
+        assert code == 0, f"the launcher ended with {code}:\n{self.log}"
         self.assert_nothing_left()
 
     def assert_nothing_left(self, within: float = 5.0) -> None:
@@ -166,8 +166,8 @@ class Server:
         eventually(lambda: not self.left_sockets(), f"sockets gone, left: {self.left_sockets()}", within)
 
     def left_processes(self) -> list[psutil.Process]:
-        """Processes of this server that still run, found by what was seen and by the sockets' path."""
-        named = {process for process in psutil.process_iter() if _mentions(process, str(self.uds_path))}
+        """Processes of this server that still run, found by what was seen and by the path of its folder."""
+        named = {process for process in psutil.process_iter() if _mentions(process, str(self.folder))}
         return [process for process in self.seen | named if _runs(process)]
 
     def left_sockets(self) -> list[Path]:

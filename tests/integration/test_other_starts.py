@@ -1,8 +1,15 @@
-"""Two servers on one machine, and the environments that containers give."""
+"""Servers beside each other, in containers, with other limits, and with models in other clothes."""
+
+import shutil
+from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from support.prompts import chat_prompt
 from support.server import Launch, Server
+from support.waiting import eventually
+from tgi_demo import MODEL_PATH
 
 SUM = chat_prompt("What is 12 + 7?")
 
@@ -22,7 +29,7 @@ def test_two_servers_with_other_ports_and_sockets_do_not_meet(server: Server, st
 def test_a_container_name_in_hostname_does_not_keep_the_server_from_binding(start_launcher: Launch) -> None:
     server = start_launcher(env={"HOSTNAME": "0a1b2c3d4e5f", "NUM_SHARD": "1"})
     server.wait_until_ready()
-    assert "Ready" in server.log
+    eventually(lambda: "Ready" in server.log, "the log says that the server is ready")
     assert "Traceback" not in server.log
     server.stop()
 
@@ -53,4 +60,16 @@ def test_limits_that_are_asked_for_are_kept(start_launcher: Launch) -> None:
     reply = server.api.post("/generate", {"inputs": "1" * 53, "parameters": {"max_new_tokens": 1}})
     assert (reply.status, "50" in reply.json()["error"]) == (422, True), reply.text
     assert server.api.post("/generate", {"inputs": "x" * 1000}).status == 413
+    server.stop()
+
+
+@pytest.mark.slow
+def test_a_folder_with_bin_files_only_is_converted_and_served(start_launcher: Launch, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(MODEL_PATH, folder)
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    server = start_launcher("--model-id", str(folder))
+    server.wait_until_ready()
+    assert "19" in server.api.generate(SUM, max_new_tokens=8)["generated_text"]
     server.stop()
