@@ -76,6 +76,7 @@ def deploy(
         threads_per_shard=deployment.threads or environment["OMP_NUM_THREADS"],
         gpus=len(gpus),
         folder=str(model),
+        **({"master_port": deployment.master_port} if num_shard > 1 else {}),
     )
     return deployment
 
