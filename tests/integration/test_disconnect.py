@@ -2,11 +2,14 @@
 
 import contextlib
 import http.client
+import itertools
+import random
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from support.api import EventStream
-from support.prompts import long_text
+from support.prompts import chat_prompt, long_text
 from support.server import Server
 from support.waiting import eventually
 
@@ -120,3 +123,35 @@ def test_a_permit_of_a_client_that_hung_up_is_free_again(tight_server: Server) -
     for stream in streams:
         stream.close()
     tight_server.wait_until_idle()
+
+
+@pytest.mark.slow
+def test_a_storm_of_clients_that_come_and_go_leaves_nothing_behind(server: Server) -> None:
+    """Readers, early leavers, those who never read, and those who ask for the impossible, all at once."""
+    question = chat_prompt("Count from 3 to 12")
+    expected = server.api.generate(question, max_new_tokens=40)["generated_text"]
+
+    def client(number: int) -> str | None:
+        dice = random.Random(number)
+        prompt = long_text(dice.randrange(2, 300), start=number)
+        body = {"prompt": prompt, "max_tokens": dice.randrange(1, 200), "ignore_eos": True, "seed": number}
+        match number % 5:
+            case 0:
+                return server.api.generate(question, max_new_tokens=40)["generated_text"]
+            case 1:
+                with server.api.stream("/v1/completions", body | {"stream": True}) as stream:
+                    list(itertools.islice(stream, dice.randrange(5)))
+            case 2:
+                server.api.start("/v1/completions", body | {"stream": bool(dice.getrandbits(1))}).close()
+            case 3:
+                assert server.api.post("/v1/completions", body | {"max_tokens": 10**6}).status == 422
+            case 4:
+                assert len(server.api.generate_events(prompt, max_new_tokens=5)) <= 5
+        return None
+
+    with ThreadPoolExecutor(50) as pool:
+        answers = [answer for answer in pool.map(client, range(250)) if answer is not None]
+    assert set(answers) == {expected}
+    server.wait_until_idle()
+    assert server.api.get("/health").status == 200
+    assert server.api.generate(question, max_new_tokens=40)["generated_text"] == expected

@@ -91,6 +91,7 @@ def test_a_stop_string_ends_with_stop(client: openai.OpenAI) -> None:
     for stop in ("9", ["9", "no such text"]):
         completion = client.chat.completions.create(**GREEDY, stop=stop)
         assert completion.choices[0].finish_reason == "stop"
+        assert "9" not in completion.choices[0].message.content
         assert completion.usage.completion_tokens < 20
 
 
@@ -160,6 +161,15 @@ def test_streamed_completions_say_the_same(client: openai.OpenAI) -> None:
     assert "".join(choice.text for choice in choices) == whole.choices[0].text
     assert choices[-1].finish_reason == whole.choices[0].finish_reason
     assert chunks[-1].usage == whole.usage
+
+
+def test_several_prompts_are_answered_in_their_order(client: openai.OpenAI) -> None:
+    prompts = ["12 + 7 =", "Hello", "3, 4, 5,"]
+    body: dict[str, Any] = {"model": "tgi", "max_tokens": 6, "temperature": 0}
+    together = client.completions.create(**body, prompt=prompts)
+    alone = [client.completions.create(**body, prompt=prompt).choices[0].text for prompt in prompts]
+    assert [choice.index for choice in together.choices] == [0, 1, 2]
+    assert [choice.text for choice in together.choices] == alone
 
 
 def test_ignore_eos_runs_to_the_asked_length(client: openai.OpenAI) -> None:

@@ -205,3 +205,41 @@ def test_requests_that_outlast_the_graceful_timeout_are_cut(start_launcher: Laun
     for stream, _ in streams:
         stream.close()
     server.assert_nothing_left()
+
+
+@pytest.mark.slow
+def test_a_second_signal_ends_everything_at_once(start_launcher: Launch) -> None:
+    server = start_launcher()
+    server.wait_until_ready()
+    stream, _ = first_event(server.api.stream("/v1/completions", COMPLETION))
+    server.shards[0].suspend()
+    server.process.send_signal(signal.SIGTERM)
+    eventually(lambda: "SIGTERM" in server.log, "the first signal is noticed")
+    server.process.send_signal(signal.SIGTERM)
+    server.wait_for_exit(SECONDS_TO_EXIT)
+    stream.close()
+    server.assert_nothing_left()
+    assert "Traceback" not in server.log, server.log
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("phase", ["serving", "model loaded"])
+def test_a_signal_during_the_start_ends_it_soon(start_launcher: Launch, phase: str) -> None:
+    server = start_launcher()
+    eventually(lambda: phase in server.log, f"the log says {phase!r}", within=60)
+    server.processes()
+    server.process.send_signal(signal.SIGTERM)
+    assert server.wait_for_exit(15) == 0, server.log
+    server.assert_nothing_left()
+    assert "Traceback" not in server.log, server.log
+
+
+@pytest.mark.slow
+def test_a_shard_killed_during_the_start_is_named(start_launcher: Launch) -> None:
+    server = start_launcher("--num-shard", "2")
+    eventually(lambda: len(server.processes()) >= 2, "the shards are started", within=30)
+    server.shards[1].kill()
+    assert server.wait_for_exit(SECONDS_TO_EXIT) not in (0, None)
+    server.assert_nothing_left()
+    assert one_line_names(server.log, "shard 1", "sigkill"), server.log
+    assert "Traceback" not in server.log, server.log
