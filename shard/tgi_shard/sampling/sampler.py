@@ -41,9 +41,12 @@ class Sampled:
 class BatchSampler:
     """Samples the same rows step after step; build another one when rows join or leave."""
 
-    def __init__(self, penalties: Penalties, groups: Sequence[tuple[Tensor | None, Chooser]]) -> None:
+    def __init__(
+        self, penalties: Penalties, groups: Sequence[tuple[Tensor | None, Chooser]], device: torch.device
+    ) -> None:
         self._penalties = penalties
         self._groups = groups
+        self._device = device
 
     @classmethod
     def from_rows(cls, rows: Sequence[SamplerRow], vocab_size: int, device: torch.device) -> "BatchSampler":
@@ -54,12 +57,16 @@ class BatchSampler:
             vocab_size: width of the logits; token ids lie below it.
             device: where the logits are.
         """
+        if device.type == "mps":
+            device = torch.device(
+                "cpu"
+            )  # Apple's GPUs lack the float64 that draws need, and share its memory
         parameters = [row.parameters for row in rows]
         groups = [
             (None if len(members) == len(rows) else torch.tensor(members, device=device), chooser)
             for members, chooser in _choosers(parameters, vocab_size, device)
         ]
-        return cls(Penalties(rows, vocab_size, device), groups)
+        return cls(Penalties(rows, vocab_size, device), groups, device)
 
     def __call__(self, logits: Tensor, generated: Tensor) -> Sampled:
         """Choose the next token of each row. Changes neither the logits nor the sampler.
@@ -68,10 +75,11 @@ class BatchSampler:
             logits: any float type, [rows, vocabulary].
             generated: how many tokens each row has generated before this one, int64 [rows].
         """
-        scores = logits.to(torch.float32)
+        scores = logits.to(self._device, torch.float32).contiguous()
+        generated = generated.to(self._device)
         if self._penalties:
             if scores is logits:
-                scores = scores.clone(memory_format=torch.contiguous_format)
+                scores = scores.clone()
             self._penalties.apply_(scores)
         choices = [
             (rows, chooser.choose(scores, generated))

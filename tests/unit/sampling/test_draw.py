@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tgi_shard.sampling.draw import draw, draw_from_vocabulary
+from tgi_shard.sampling.draw import _find, draw, draw_from_vocabulary
 from torch import Tensor
 
 Draw = Callable[[Tensor, Tensor], Tensor]
@@ -36,6 +36,13 @@ def test_nothing_of_weight_zero_is_ever_drawn(how: Draw, size: int, data: st.Dat
     for index in possible:
         weights[0, index] = data.draw(st.floats(2.0**-100, 1, width=32))
     assert how(weights, uniform(number)).item() in possible
+
+
+def test_running_sums_that_rounding_made_uneven_do_not_draw_weight_zero() -> None:
+    # Sums computed in parallel, as on a GPU, need not grow with the index.
+    weights = torch.tensor([[1.0, 0.0, 1.0]])
+    cumulative = torch.tensor([[1.0, 1.0 + 2**-52, 2.0]], dtype=torch.float64)
+    assert _find(weights, cumulative, uniform(1.0)).item() == 2
 
 
 def test_both_ways_agree_on_a_whole_vocabulary() -> None:

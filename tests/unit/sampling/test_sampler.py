@@ -1,5 +1,6 @@
 """The sampler against transformers' processors, and its independence of who shares the batch."""
 
+import math
 from collections.abc import Sequence
 
 import pytest
@@ -106,6 +107,15 @@ def test_top_k_is_exact_when_most_of_the_vocabulary_is_tied() -> None:
     assert scores.isfinite().all()
 
 
+def test_top_p_counts_all_the_ties_that_top_k_keeps() -> None:
+    logits = torch.zeros(1, 50_000)
+    logits[0, 7] = 5.0  # likelier than the others, but far from likely
+    parameters = SamplingParameters(top_k=2, top_p=0.2)
+    kept = sample([parameters], logits).scores[0].isfinite()
+    share = (torch.arange(1, 50_000) + math.exp(5)) / (49_999 + math.exp(5))
+    assert kept.sum() == 1 + (share < 0.2).sum() + 1
+
+
 def test_top_p_keeps_the_smallest_set_and_prefers_low_ids_among_equals() -> None:
     scores = sample([SamplingParameters(top_p=p) for p in (1e-6, 0.5, 0.51)], torch.zeros(3, 4)).scores
     assert [row.isfinite().nonzero()[:, 0].tolist() for row in scores] == [[0], [0, 1], [0, 1, 2]]
@@ -181,6 +191,22 @@ def test_the_logits_are_left_as_they_were() -> None:
     rows = [SamplerRow(parameters, [1, 2, 3], 1)] * 2
     BatchSampler.from_rows(rows, VOCAB, CPU)(logits, torch.tensor([2, 2]))
     assert torch.equal(logits, before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_logits_may_lie_in_memory_in_any_order(dtype: torch.dtype) -> None:
+    parameters = [
+        SamplingParameters(repetition_penalty=2.0),
+        SamplingParameters(do_sample=True, seed=1),
+        SamplingParameters(top_p=0.9, frequency_penalty=0.5, seed=2),
+    ]
+    logits = random_logits(3).to(dtype)
+    scattered = logits.T.contiguous().T
+    padded = torch.cat([logits, logits], dim=1)[:, :VOCAB]
+    expected = sample(parameters, logits)
+    for same in (scattered, padded):
+        assert torch.equal(sample(parameters, same).token_ids, expected.token_ids)
+        assert torch.equal(sample(parameters, same).scores, expected.scores)
 
 
 @given(st.lists(rows_of_any_kind, min_size=2, max_size=6), st.data())
@@ -263,6 +289,16 @@ def test_draws_follow_the_distribution(asked: dict[str, float]) -> None:
         possible = expected > 0
         chi_square = ((observed - expected) ** 2 / expected)[possible].sum().item()
         assert chi_square < 37  # 99.99% of chi-square with 11 degrees of freedom, the most there can be
+
+
+def test_the_cpu_samples_for_a_device_that_lacks_float64() -> None:
+    rows = [SamplerRow(SamplingParameters(top_p=0.9, repetition_penalty=1.2, seed=3), [1, 2], 1)]
+    logits, position = random_logits(1), torch.tensor([1])
+    sampler = BatchSampler.from_rows(rows, VOCAB, torch.device("mps"))
+    sampled = sampler(logits, position)
+    sampler.observe(sampled.token_ids)
+    expected = BatchSampler.from_rows(rows, VOCAB, CPU)(logits, position)
+    assert torch.equal(sampled.token_ids, expected.token_ids)
 
 
 def test_flat_and_peaked_rows_are_truncated_in_one_batch() -> None:

@@ -132,6 +132,14 @@ def test_tokens_that_only_the_configuration_names_special_are_special(tmp_path: 
     assert loaded.decode(ids, skip_special_tokens=True) == "<think>a"
 
 
+def test_what_the_file_says_of_a_special_token_is_kept(tmp_path: Path) -> None:
+    tokenizer = bpe()
+    tokenizer.add_special_tokens([AddedToken("<mask>", lstrip=True, normalized=False)])
+    loaded = load_tokenizer(write(tmp_path, tokenizer, {"mask_token": "<mask>"}))
+    ids = loaded.encode("a  <mask>", add_special_tokens=False)
+    assert [loaded.token_text(i) for i in ids] == ["a", "<mask>"]
+
+
 def test_a_files_own_truncation_and_padding_are_not_applied(tmp_path: Path) -> None:
     tokenizer = bpe()
     tokenizer.enable_truncation(3)
