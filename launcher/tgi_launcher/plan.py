@@ -54,6 +54,7 @@ def plan_shards(
     }
     shared |= _variables(
         OMP_NUM_THREADS=deployment.threads,
+        MAX_TOTAL_TOKENS=settings.max_total_tokens,
         CUDA_MEMORY_FRACTION=settings.cuda_memory_fraction,
         ROPE_SCALING=settings.rope_scaling,
         ROPE_FACTOR=settings.rope_factor,

@@ -131,8 +131,7 @@ class Engine:
         try:
             result = self._step(batch, ready)
         except Exception as error:
-            log.exception("prefill failed")
-            self._platform.release_cached_memory()
+            self._note_failure("prefill", error)
             failures += [RequestFailure(sequence.id, describe(error)) for sequence in new]
             kept = Batch(batch.id, running).state(ready.shape.block_size) if running else None
             return StepResult(failures=failures, batch=kept)
@@ -159,8 +158,7 @@ class Engine:
         try:
             result = self._step(joined, ready)
         except Exception as error:
-            log.exception("decode failed")
-            self._platform.release_cached_memory()
+            self._note_failure("decode", error)
             self._batches.drop(joined.id)
             failures = [RequestFailure(sequence.id, describe(error)) for sequence in joined.sequences]
             return StepResult(failures=failures)
@@ -171,6 +169,11 @@ class Engine:
         if self._ready is None:
             raise NotWarmedUpError("the shard has no KV cache yet; call Warmup first")
         return self._ready
+
+    def _note_failure(self, step: str, error: Exception) -> None:
+        log.error(f"{step} failed: {describe(error)}")
+        log.debug("where it failed", exc_info=True)
+        self._platform.release_cached_memory()
 
     def _admit(
         self, requests: list[EngineRequest], shape: CacheShape

@@ -61,7 +61,8 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
             except RequestsFailedError as error:
                 await context.abort(grpc.StatusCode.INTERNAL, str(error))
             except Exception as error:
-                log.exception("call failed", method=handler_call_details.method)
+                log.error(f"call failed: {type(error).__name__}: {error}", method=handler_call_details.method)
+                log.debug("where it failed", exc_info=True)
                 await context.abort(grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}")
 
         return grpc.unary_unary_rpc_method_handler(

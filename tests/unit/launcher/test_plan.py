@@ -121,6 +121,7 @@ def test_a_shard_understands_its_command_line(monkeypatch: pytest.MonkeyPatch) -
         "world_size": 2,
         "master_addr": "localhost",
         "master_port": 12345,
+        "max_total_tokens": 200,
         "memory_fraction": 0.5,
         "rope_scaling": "dynamic",
         "rope_factor": 2.0,
