@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import time
+from contextlib import AsyncExitStack
 
 import structlog
 from aiohttp import web
@@ -40,22 +41,18 @@ class ListenError(Exception):
 
 
 class Router:
-    """A running router."""
+    """A running router.
 
-    def __init__(
-        self, runner: web.AppRunner, batcher: Batcher, workers: TextWorkers, shards: ShardGroup
-    ) -> None:
-        self._runner = runner
-        self._batcher = batcher
-        self._workers = workers
-        self._shards = shards
+    Args:
+        parts: what to let go at the end: the port first, the shards last.
+    """
+
+    def __init__(self, parts: AsyncExitStack) -> None:
+        self._parts = parts
 
     async def close(self) -> None:
         """Take no new requests, finish the open ones, and let everything go."""
-        await self._runner.cleanup()
-        await self._batcher.close()
-        self._workers.close()
-        await self._shards.close()
+        await self._parts.aclose()
 
 
 async def serve(settings: RouterSettings) -> None:
@@ -88,41 +85,33 @@ async def start(settings: RouterSettings) -> Router:
         Exception: as `serve` lists.
     """
     tokenizer, template = await asyncio.to_thread(load_texts, settings)
-    shards = await ShardGroup.connect(settings.master_shard_uds_path)
-    limits = await warm_up(shards, settings.limits)
-    metrics = Metrics(max_input_tokens=limits.max_input_tokens, max_total_tokens=limits.max_total_tokens)
-    batcher = Batcher(shards, limits, metrics, settings.policy)
-    workers = TextWorkers(settings.validation_workers, settings.max_concurrent_requests + EXTRA_PENDING_TEXTS)
-    info = describe_server(settings, limits)
-    services = Services(
-        inference=Inference(batcher, metrics, max_concurrent_requests=settings.max_concurrent_requests),
-        validator=Validator(request_limits(settings, limits), tokenizer, workers),
-        template=template,
-        workers=workers,
-        health=Health(shards, batcher.progress),
-        metrics=metrics,
-        info=info,
-        options=HttpOptions(
-            payload_limit=settings.payload_limit,
-            max_client_batch_size=settings.max_client_batch_size,
-            cors_allow_origin=settings.cors_allow_origin,
-            compute_type=settings.compute_type or compute_type(limits.shard.device_type),
-        ),
-        started_at=int(time.time()),
-    )
-    batcher.start()
-    runner = await listen(build_application(services), settings.hostname, settings.port)
-    _log.info(
-        "serving",
-        model=info.model_id,
-        address=f"{settings.hostname}:{settings.port}",
-        max_input_tokens=info.max_input_tokens,
-        max_total_tokens=info.max_total_tokens,
-        max_batch_prefill_tokens=info.max_batch_prefill_tokens,
-        max_batch_total_tokens=info.max_batch_total_tokens,
-        max_concurrent_requests=info.max_concurrent_requests,
-    )
-    return Router(runner, batcher, workers, shards)
+    async with AsyncExitStack() as parts:
+        shards = await ShardGroup.connect(settings.master_shard_uds_path)
+        parts.push_async_callback(shards.close)
+        limits = await warm_up(shards, settings.limits)
+        workers = TextWorkers(
+            settings.validation_workers, settings.max_concurrent_requests + EXTRA_PENDING_TEXTS
+        )
+        parts.callback(workers.close)
+        metrics = Metrics(max_input_tokens=limits.max_input_tokens, max_total_tokens=limits.max_total_tokens)
+        batcher = Batcher(shards, limits, metrics, settings.policy)
+        batcher.start()
+        parts.push_async_callback(batcher.close)
+        services = Services(
+            inference=Inference(batcher, metrics, max_concurrent_requests=settings.max_concurrent_requests),
+            validator=Validator(request_limits(settings, limits), tokenizer, workers),
+            template=template,
+            workers=workers,
+            health=Health(shards, batcher.progress),
+            metrics=metrics,
+            info=describe_server(settings, limits),
+            options=http_options(settings, limits),
+            started_at=int(time.time()),
+        )
+        runner = await listen(build_application(services), settings.hostname, settings.port)
+        parts.push_async_callback(runner.cleanup)
+        log_start(services.info, settings)
+        return Router(parts.pop_all())
 
 
 def load_texts(settings: RouterSettings) -> tuple[PromptTokenizer, ChatTemplate]:
@@ -170,9 +159,29 @@ def describe_server(settings: RouterSettings, limits: ServerLimits) -> Info:
     )
 
 
-def compute_type(device_type: str) -> str:
-    """What TGI's `x-compute-type` says of a device that nobody named."""
-    return f"{'cpu' if device_type == 'cpu' else 'gpu'}+optimized"
+def http_options(settings: RouterSettings, limits: ServerLimits) -> HttpOptions:
+    """How the routes behave."""
+    device = "cpu" if limits.shard.device_type == "cpu" else "gpu"
+    return HttpOptions(
+        payload_limit=settings.payload_limit,
+        max_client_batch_size=settings.max_client_batch_size,
+        cors_allow_origin=settings.cors_allow_origin,
+        compute_type=settings.compute_type or f"{device}+optimized",
+    )
+
+
+def log_start(info: Info, settings: RouterSettings) -> None:
+    """Say in one line what is served, where, and within which limits."""
+    _log.info(
+        "serving",
+        model=info.model_id,
+        address=f"{settings.hostname}:{settings.port}",
+        max_input_tokens=info.max_input_tokens,
+        max_total_tokens=info.max_total_tokens,
+        max_batch_prefill_tokens=info.max_batch_prefill_tokens,
+        max_batch_total_tokens=info.max_batch_total_tokens,
+        max_concurrent_requests=info.max_concurrent_requests,
+    )
 
 
 async def listen(application: web.Application, hostname: str, port: int) -> web.AppRunner:
