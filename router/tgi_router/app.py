@@ -1,6 +1,7 @@
 """The router's life: connect to the shards, warm them up, open the port; at the end, finish what is open."""
 
 import asyncio
+import logging
 import os
 import signal
 import time
@@ -195,6 +196,7 @@ async def listen(application: web.Application, hostname: str, port: int) -> web.
         # A client that goes away ends its request, which stops its generation.
         handler_cancellation=True,
         access_log=None,
+        logger=_peer_faults(),
         shutdown_timeout=DRAIN_SECONDS,
     )
     await runner.setup()
@@ -204,6 +206,16 @@ async def listen(application: web.Application, hostname: str, port: int) -> web.
         await runner.cleanup()
         raise ListenError(f"cannot listen on {hostname}:{port}: {error.strerror or error}") from None
     return runner
+
+
+def _peer_faults() -> logging.Logger:
+    """Where aiohttp logs requests that are not HTTP, each with a traceback: nowhere, or any peer fills a log.
+
+    Errors of this server never get that far; the middleware answers and logs them.
+    """
+    silent = logging.Logger("tgi_router.peers", logging.CRITICAL)
+    silent.addHandler(logging.NullHandler())
+    return silent
 
 
 def _watch_signals() -> asyncio.Event:

@@ -64,8 +64,12 @@ async def _read(request: web.Request, limit: int) -> bytes:
     if (request.content_length or 0) > limit:
         raise too_long
     body = bytearray()
-    while chunk := await request.content.readany():
-        body += chunk
-        if len(body) > limit:
-            raise too_long
+    try:
+        while chunk := await request.content.readany():
+            body += chunk
+            if len(body) > limit:
+                raise too_long
+    except web.RequestPayloadError:
+        # Its length, its chunks or its compression are not what the headers say.
+        raise BodyError(400, "invalid_body", "the body does not arrive as its headers announce") from None
     return bytes(body)

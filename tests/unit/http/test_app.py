@@ -108,6 +108,16 @@ async def test_a_port_in_use_is_named(router: Router, settings: RouterSettings) 
         await start(settings)
 
 
+async def test_a_peer_that_does_not_speak_http_is_told_so_and_leaves_no_traceback(
+    router: Router, settings: RouterSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", settings.port)
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 20_000 + b"\r\n\r\n")
+    assert (await reader.read()).startswith(b"HTTP/1.0 400 Bad Request")
+    writer.close()
+    assert not caplog.records
+
+
 async def test_shards_that_do_not_answer_are_named(settings: RouterSettings) -> None:
     with pytest.raises(ShardError, match=r"fake-0"):
         await start(settings)

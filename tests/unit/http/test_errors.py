@@ -47,6 +47,13 @@ async def test_deep_nesting_is_400(start: Any) -> None:
     assert "nested too deeply" in (await reply.json())["error"]
 
 
+async def test_a_body_that_is_not_compressed_as_it_says_is_400(start: Any) -> None:
+    bench = await start()
+    headers = JSON | {"content-encoding": "gzip"}
+    reply = await bench.client.post("/generate", data=b"0123456789", headers=headers)
+    assert (reply.status, (await reply.json())["error_type"]) == (400, "invalid_body")
+
+
 @pytest.mark.parametrize(
     "content_type", ["text/plain", "application/xml", "application/x-www-form-urlencoded"]
 )
