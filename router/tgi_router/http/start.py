@@ -6,11 +6,18 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from tgi_router.batching.budget import RequestTooLargeError
-from tgi_router.generation import ValidRequest
+from tgi_router.generation import OverloadedError, ValidRequest
 from tgi_router.http.services import Services
 from tgi_router.infer import GenerationStream, Permit
 from tgi_router.text.templates import TemplateError
 from tgi_router.validation import UncheckedRequest, ValidationError
+
+_REASONS = (
+    (ValidationError, "validation"),
+    (RequestTooLargeError, "validation"),
+    (TemplateError, "template"),
+    (OverloadedError, "overloaded"),
+)
 
 Started = tuple[ValidRequest, GenerationStream]
 
@@ -47,11 +54,9 @@ def counting_refusals(services: Services, permit: Permit) -> Iterator[None]:
     """Count what is refused inside the block in the metrics, by reason."""
     try:
         yield
-    except (ValidationError, RequestTooLargeError):
-        permit.failed("validation")
-        services.metrics.request_refused.labels("validation").inc()
-        raise
-    except TemplateError:
-        permit.failed("template")
-        services.metrics.request_refused.labels("template").inc()
+    except Exception as error:
+        reason = next((reason for kind, reason in _REASONS if isinstance(error, kind)), None)
+        if reason is not None:
+            permit.failed(reason)
+            services.metrics.request_refused.labels(reason).inc()
         raise

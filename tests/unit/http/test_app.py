@@ -103,6 +103,19 @@ async def test_it_finishes_open_requests_and_takes_no_new_ones(
             await session.get(url(settings, "/health"))
 
 
+async def test_connections_without_a_whole_request_do_not_hold_it_up(
+    shards: FakeShards, settings: RouterSettings
+) -> None:
+    router = await start(settings)
+    for sent in (b"", b"GET /hea", b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", settings.port)
+        writer.write(sent)
+        if sent.endswith(b"\r\n\r\n"):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+    async with asyncio.timeout(10):
+        await router.close()
+
+
 async def test_a_port_in_use_is_named(router: Router, settings: RouterSettings) -> None:
     with pytest.raises(ListenError, match=f"cannot listen on 127.0.0.1:{settings.port}"):
         await start(settings)

@@ -1,11 +1,13 @@
 """What a client is told when its request cannot be served."""
 
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from support.http_bench import says
 from tgi_router.batching.budget import RequestTooLargeError
-from tgi_router.generation import ShardError
+from tgi_router.generation import OverloadedError, ShardError
+from tgi_router.text.workers import TextWorkers
 
 JSON = {"content-type": "application/json"}
 POSTS = ["/", "/generate", "/generate_stream", "/tokenize", "/v1/chat/completions", "/v1/completions"]
@@ -210,3 +212,15 @@ async def test_unknown_paths_and_methods(start: Any) -> None:
     assert (await reply.json())["error_type"] == "method_not_allowed"
     reply = await bench.client.get("/v1/no/such")
     assert (await reply.json())["error"]["type"] == "not_found_error"
+
+
+async def test_too_many_texts_waiting_for_a_worker_is_overload_too(
+    start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = await start(says("a"))
+    monkeypatch.setattr(TextWorkers, "run", AsyncMock(side_effect=OverloadedError("Model is overloaded")))
+    for path, body in (("/v1/chat/completions", CHAT), ("/tokenize", {"inputs": "x" * 5000})):
+        reply = await bench.post(path, body)
+        assert reply.status == 429
+    assert bench.sample('tgi_request_refused{reason="overloaded"}') == 1
+    assert bench.inference.free_permits == 8
