@@ -88,7 +88,8 @@ U: {{ message.content }}
 """,
     "json_and_filters": """\
 {{ messages | tojson }}|{{ messages | tojson(indent=2) }}|{{ messages[0] | tojson(sort_keys=true) }}
-{{ messages | map(attribute='role') | join(',') }} {{ messages | selectattr('role', 'equalto', 'user') | list | length }}
+{{ messages | map(attribute='role') | join(',') }}
+{{ messages | selectattr('role', 'equalto', 'user') | list | length }}
 {% macro shout(text, mark='!') %}{{ text | upper }}{{ mark }}{% endmacro %}
 {{ shout(messages[-1].content) }} {{ messages[::-1][0].role }} {{ '%s' | format(messages | length) }}
 {{ messages[-1].content.split() | first }} {{ messages[-1].content.startswith('W') }} {{ dict(a=1) }}
@@ -144,7 +145,7 @@ def test_the_time_of_day_is_at_hand() -> None:
 
 def test_a_template_can_refuse_messages() -> None:
     template = ChatTemplate("{{ raise_exception('Roles must alternate') }}", {})
-    with pytest.raises(TemplateError, match="^Roles must alternate$"):
+    with pytest.raises(TemplateError, match=r"^Roles must alternate$"):
         template.render([])
 
 

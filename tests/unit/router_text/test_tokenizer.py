@@ -85,7 +85,8 @@ def test_files_of_an_older_tokenizer_are_converted_without_importing_torch_here(
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     code = (
         "import sys; from pathlib import Path; from tgi_router.text.tokenizer import PromptTokenizer\n"
-        f"print(PromptTokenizer.load(Path({str(tmp_path)!r})).encode('hello world', add_special_tokens=True))\n"
+        f"tokenizer = PromptTokenizer.load(Path({str(tmp_path)!r}))\n"
+        "print(tokenizer.encode('hello world', add_special_tokens=True))\n"
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -211,7 +211,7 @@ def test_a_stream_has_no_prompt_details() -> None:
 
 def test_best_of_has_a_bound() -> None:
     check_single_answer(GenerateParameters(best_of=2), LIMITS)
-    with pytest.raises(ValidationError, match="`best_of` must be > 0 and <= 2. Given: 3"):
+    with pytest.raises(ValidationError, match=r"`best_of` must be > 0 and <= 2\. Given: 3"):
         check_single_answer(GenerateParameters(best_of=3), LIMITS)
 
 
