@@ -1,5 +1,6 @@
 """What differs between cuda, rocm, xpu, mps and cpu, in one place; everything else asks a `Platform`."""
 
+import ctypes
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,9 @@ import torch
 NATIVE_BFLOAT16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 """CPU flags (x86, x86, ARM) of arithmetic on bfloat16 itself."""
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
+KEPT_BUFFER_BYTES = 32 * 2**20  # the most that glibc takes
+KEPT_HEAP_BYTES = 256 * 2**20
 KV_CACHE_CAP = 0.9
 """Part of a device's memory that may be in use with the KV cache; the rest is for what warmup did not see."""
 
@@ -40,6 +44,9 @@ class Platform(ABC):
     @abstractmethod
     def default_dtype(self, checkpoint_dtype: torch.dtype | None) -> torch.dtype:
         """The type to compute in when the user names none: the checkpoint's, if the device is good at it."""
+
+    def tune_allocator(self) -> None:  # noqa: B027 - devices whose memory torch manages need nothing
+        """Set up the memory allocator of this process for the same large buffers at every step."""
 
     @abstractmethod
     def free_memory(self) -> int:
@@ -113,6 +120,13 @@ class CpuPlatform(Platform):
     def total_memory(self) -> int:
         """The machine's memory, or the tightest control group limit."""
         return min([psutil.virtual_memory().total, *(limit for limit, _ in _cgroups())])
+
+    def tune_allocator(self) -> None:
+        """Have glibc keep freed buffers; by default each step maps its logits anew, page fault by page fault."""
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if mallopt is not None:  # other C libraries have no such call
+            mallopt(_M_MMAP_THRESHOLD, KEPT_BUFFER_BYTES)
+            mallopt(_M_TRIM_THRESHOLD, KEPT_HEAP_BYTES)
 
     def kv_cache_budget(self, fraction: float | None, ranks: int) -> int:
         """Bytes that one rank's KV cache may take: a part of what is available, divided by the ranks.

@@ -75,6 +75,7 @@ def load_engine(settings: ServeSettings) -> LoadedModel:
     weights_folder = prepare_weights(settings.source, settings.converted_weights)
     platform = select_platform(world.rank)
     platform.check()
+    platform.tune_allocator()
     dtype = DTYPES[settings.dtype] if settings.dtype else platform.default_dtype(config.torch_dtype)
     tokenizer = load_tokenizer(folder, settings.trust_remote_code)
     collective = connect(platform, world, settings.master_addr, settings.master_port)
