@@ -39,6 +39,7 @@ async def test_cancelled_work_that_has_not_begun_is_not_done() -> None:
     waiting = asyncio.create_task(workers.run(done.set))
     await asyncio.sleep(0)
     waiting.cancel()
+    await asyncio.wait({waiting})
     gate.set()
     await busy
     await workers.run(int)
