@@ -56,7 +56,7 @@ class TgiCaller:
                 :room
             ],
         )
-        request.MergeFrom(pb.Request(**fields))  # type: ignore[arg-type]
+        request.MergeFrom(pb.Request(**fields))
         return request
 
     def prefill(
