@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from tgi_demo import MODEL_PATH
 
 from benchmarks.bench import record_benchmark
 from benchmarks.cases import CASES, DEFAULT_CASES
@@ -21,6 +20,7 @@ from benchmarks.servers.base import Server, ServerFailedError
 from benchmarks.servers.http import RunningServer
 from benchmarks.servers.tgi import make_tgi
 from benchmarks.shapes import SHAPES
+from tgi_demo import MODEL_PATH
 
 _HERE = Path(__file__).parent
 _DEMO = "tgi-demo"

@@ -5,6 +5,7 @@ from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+
 from support.server import Launch, Server, launch, serving
 
 LOG_LINES_SHOWN = 60

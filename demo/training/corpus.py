@@ -7,6 +7,7 @@ from random import Random
 from typing import NamedTuple
 
 from jinja2 import Template
+
 from training import story
 from training.sums import LIMIT, training_pair
 from training.tasks import (

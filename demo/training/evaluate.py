@@ -7,13 +7,14 @@ from pathlib import Path
 from random import Random
 
 import torch
-from tgi_demo import MODEL_PATH
 from tqdm import tqdm
+from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from tgi_demo import MODEL_PATH
 from training import tasks
 from training.sums import held_out_pairs
 from training.tasks import Exchange, Message
 from training.tools import Tool
-from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 QUESTIONS_A_TASK = 300

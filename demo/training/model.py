@@ -5,9 +5,10 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
 from training.corpus import TURN_END
 from training.tokenizer import MAX_POSITIONS, VOCABULARY
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 ROPE_THETA = 10000.0
 CONFIG_FIELDS = (

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from tokenizers import Tokenizer
+
 from training.corpus import Document
 
 IGNORED = -100

@@ -8,8 +8,9 @@ from pathlib import Path
 from jinja2 import Template
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from training.corpus import BEGIN_OF_TEXT, END_OF_TEXT, EVERYTHING, TURN_END, TURN_START, Corpus
 from transformers import PreTrainedTokenizerFast
+
+from training.corpus import BEGIN_OF_TEXT, END_OF_TEXT, EVERYTHING, TURN_END, TURN_START, Corpus
 
 VOCABULARY = 1280
 MAX_POSITIONS = 2048

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tgi_demo import MODEL_PATH
 from tqdm import tqdm
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from tgi_demo import MODEL_PATH
 from training.corpus import BEGIN_OF_TEXT, EVERYTHING, SUMS_FIRST, Corpus, Segment
 from training.model import new_model, save
 from training.packing import IGNORED, Batch, Stream, encode
 from training.sums import held_out_pairs
 from training.tokenizer import build, chat_template
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 PROBE_EVERY = 100
 

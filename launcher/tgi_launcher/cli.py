@@ -8,11 +8,11 @@ from typing import Annotated, Any, cast
 
 import structlog
 import typer
+
 from tgi_common.logging import LogLevel, configure_logging
 from tgi_common.model_files import ModelFilesError
 from tgi_common.options import run_command
 from tgi_common.version import read_version
-
 from tgi_launcher.machine import report_machine
 from tgi_launcher.output import SteadyStream
 from tgi_launcher.preflight import PreflightError

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from tgi_common.logging import LogLevel
-
 from tgi_launcher.rules import SettingsError
 from tgi_launcher.settings import Settings
 

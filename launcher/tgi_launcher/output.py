@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, TextIO
 
 import structlog
+
 from tgi_common.logging import LogLevel
 
 MAX_LINE_BYTES = 1 << 20

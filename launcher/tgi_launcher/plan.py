@@ -7,7 +7,6 @@ from dataclasses import dataclass, fields
 
 from tgi_common.options import variable_name
 from tgi_common.process import LAUNCHER_PID
-
 from tgi_launcher.deployment import Deployment
 from tgi_launcher.settings import Settings
 

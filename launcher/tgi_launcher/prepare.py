@@ -6,10 +6,10 @@ from functools import partial
 from typing import TextIO
 
 import structlog
+
 from tgi_common.hub import ModelSource, fetch_config_files, local_folder
 from tgi_common.logging import LogLevel
 from tgi_common.model_files import SAFETENSORS, ModelFilesError, find_weight_files, read_config
-
 from tgi_launcher.deployment import Deployment, choose_num_shard, choose_threads, name_compute_type
 from tgi_launcher.machine import count_usable_cores, count_visible_gpus, list_gpus
 from tgi_launcher.output import ChildLog, CopiedLog

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc.aio
+
 from tgi_proto.generate_pb2 import InfoRequest
 from tgi_proto.generate_pb2_grpc import TextGenerationServiceStub
 

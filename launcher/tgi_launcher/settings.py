@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
 from tgi_common.hub import BUNDLED_MODEL_ID
 from tgi_common.options import option, parse_boolean
 

@@ -9,9 +9,9 @@ from contextlib import AsyncExitStack
 
 import structlog
 from aiohttp import web
+
 from tgi_common.hub import fetch_config_files
 from tgi_common.version import read_version
-
 from tgi_router.batching.batcher import Batcher
 from tgi_router.batching.health import Health
 from tgi_router.client.group import ShardGroup

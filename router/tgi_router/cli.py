@@ -8,11 +8,11 @@ from typing import Annotated
 import structlog
 import typer
 import uvloop
+
 from tgi_common.hub import BUNDLED_MODEL_ID, ModelSource
 from tgi_common.logging import LogLevel, configure_logging
 from tgi_common.options import option, run_command
 from tgi_common.process import die_with_parent
-
 from tgi_router.app import serve
 from tgi_router.batching.batcher import JoinPolicy
 from tgi_router.client.warmup import WantedLimits

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tgi_common.hub import ModelSource
-
 from tgi_router.batching.batcher import JoinPolicy
 from tgi_router.client.warmup import WantedLimits
 

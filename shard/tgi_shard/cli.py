@@ -10,12 +10,12 @@ from typing import Annotated
 
 import structlog
 import typer
+
 from tgi_common.hub import ModelSource
 from tgi_common.logging import LogLevel, configure_logging
 from tgi_common.options import run_command
 from tgi_common.process import die_with_parent
 from tgi_common.progress import log_progress
-
 from tgi_shard.settings import RopeOverride, ServeSettings
 
 app = typer.Typer(

@@ -122,7 +122,7 @@ class CpuPlatform(Platform):
         return min([psutil.virtual_memory().total, *(limit for limit, _ in _cgroups())])
 
     def tune_allocator(self) -> None:
-        """Have glibc keep freed buffers; by default each step maps its logits anew, page fault by page fault."""
+        """Have glibc keep freed buffers; by default each step maps its logits anew, page by page."""
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
         if mallopt is not None:  # other C libraries have no such call
             mallopt(_M_MMAP_THRESHOLD, KEPT_BUFFER_BYTES)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
+
 from tgi_common.hub import fetch_config_files
 from tgi_common.model_files import read_config
-
 from tgi_shard.attention.registry import select_backend
 from tgi_shard.distributed import World, connect
 from tgi_shard.engine.engine import Engine

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+
 from support.server import Launch, Server
 from support.workload import ask_alone, ask_together, differences, mixed_requests
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+
 from support.api import EventStream
 from support.prompts import chat_prompt, long_text
 from support.server import Server

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from support.server import Server
 
 ROOT = Path(__file__).parents[2]

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+
 from support.fake_engine import counting_script, fake_tokenize, token_text
 from support.lone_router import routing
 from support.server import Server

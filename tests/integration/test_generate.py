@@ -5,6 +5,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+
 from support.prompts import LONG_COUNT, chat_prompt, long_text
 from support.server import Server
 from support.shapes import check_details, check_prefill, check_stream_details, check_stream_events

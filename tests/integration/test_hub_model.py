@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from support.hub_server import Hub, Repository, run_hub
 from support.server import Launch
 from tgi_demo import MODEL_PATH

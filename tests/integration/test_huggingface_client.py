@@ -3,6 +3,7 @@
 import pytest
 from huggingface_hub import AsyncInferenceClient, InferenceClient
 from huggingface_hub.errors import ValidationError as TextGenerationValidationError
+
 from support.prompts import chat_prompt
 from support.server import Server
 

@@ -4,6 +4,7 @@ import time
 
 import psutil
 import pytest
+
 from support.server import Server
 
 QUIET_SECONDS = 30.0

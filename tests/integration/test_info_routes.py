@@ -4,6 +4,7 @@ import json
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+
 from support.prompts import chat_prompt
 from support.server import Server
 

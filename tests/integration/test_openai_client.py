@@ -5,6 +5,7 @@ from typing import Any
 
 import openai
 import pytest
+
 from support.server import Server
 
 QUESTION: list[Any] = [{"role": "user", "content": "What is 12 + 7?"}]

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+
 from support.prompts import chat_prompt
 from support.server import Launch, Server
 from support.waiting import eventually

@@ -7,6 +7,7 @@ import openai
 import pytest
 from huggingface_hub import InferenceClient
 from huggingface_hub.errors import OverloadedError
+
 from support.server import Server
 
 PERMITS = 4

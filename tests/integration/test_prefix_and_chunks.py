@@ -1,6 +1,7 @@
 """A prompt computed before, or computed in pieces, is answered as if it were computed at once."""
 
 import pytest
+
 from support.prompts import long_text
 from support.server import Server
 from support.workload import Request, ask, ask_together, differences

@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
+
 from support.api import EventStream
 from support.prompts import LONG_COUNT, chat_prompt
 from support.server import Launch, Server

@@ -6,6 +6,7 @@ from typing import Any
 import grpc
 import pytest
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
 from support.prompts import chat_prompt, long_text
 from support.tgi_caller import TgiCaller, calling_a_shard, neutral_parameters
 from tgi_proto import generate_pb2 as pb

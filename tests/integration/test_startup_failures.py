@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from support.server import Launch, Server
 from tgi_demo import MODEL_PATH
 

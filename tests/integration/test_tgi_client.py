@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from support.server import Server
 
 ROOT = Path(__file__).parents[2]

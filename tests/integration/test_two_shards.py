@@ -1,6 +1,7 @@
 """Splitting the model between two processes changes nothing but the number of processes."""
 
 import pytest
+
 from support.prompts import WORDS, chat_prompt, long_text
 from support.server import Launch, Server
 from support.workload import Request, ask_together, differences

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+
 from support.api import JSON_HEADERS
 from support.prompts import long_text
 from support.server import Server

@@ -12,6 +12,7 @@ from typing import Any, NoReturn, Self, TypeVar
 
 import grpc
 import grpc.aio
+
 from support.fake_engine import PAGED, PAGED_WHOLE_PROMPTS, TGI_PADDED, TGI_PAGED, FakeEngine, FakeShardKind
 from tgi_proto import generate_pb2 as pb
 from tgi_proto import generate_pb2_grpc

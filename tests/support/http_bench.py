@@ -7,6 +7,7 @@ from typing import Any
 
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
+
 from support.byte_tokenizer import BOS, byte_tokenizer
 from tgi_router.batching.entry import Entry
 from tgi_router.generation import (

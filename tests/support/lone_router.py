@@ -8,11 +8,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from support.server import Server, free_port
-from support.waiting import eventually
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
+
+from support.server import Server, free_port
+from support.waiting import eventually
 
 # What the smallest of the fake shards can hold.
 SMALL_LIMITS = (

@@ -16,6 +16,7 @@ from typing import Protocol
 
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
+
 from support.api import Api
 from support.waiting import eventually
 

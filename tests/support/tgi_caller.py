@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
+
 from support.waiting import eventually
 from tgi_proto import generate_pb2 as pb
 from tgi_proto import generate_pb2_grpc

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 
 import structlog
-from tgi_proto import generate_pb2 as pb
 
+from tgi_proto import generate_pb2 as pb
 from tgi_router.batching.blocks import BlockAllocator
 from tgi_router.batching.budget import (
     Admission,

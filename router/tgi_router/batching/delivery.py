@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterable, Sequence
 
 from tgi_proto import generate_pb2 as pb
-
 from tgi_router.batching.blocks import BlockAllocator
 from tgi_router.batching.entry import Entry
 from tgi_router.batching.events import read_end, read_prefill, read_token_events

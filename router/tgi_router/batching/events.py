@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from tgi_proto import generate_pb2 as pb
-
 from tgi_router.batching.entry import Entry
 from tgi_router.generation import EndEvent, FinishReason, PrefillEvent, Token, TokenEvent
 

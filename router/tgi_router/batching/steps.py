@@ -4,7 +4,6 @@ import time
 from collections.abc import Awaitable, Iterable, Sequence
 
 from tgi_proto import generate_pb2 as pb
-
 from tgi_router.batching.budget import NewBatch
 from tgi_router.batching.entry import Entry
 from tgi_router.client.group import Shards

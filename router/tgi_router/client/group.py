@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Protocol, Self, TypeVar
 
 from tgi_proto import generate_pb2 as pb
-
 from tgi_router.client.messages import ShardInfo, StepResult
 from tgi_router.client.shard import ShardClient
 from tgi_router.generation import ShardError

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Self
 
 from tgi_proto import generate_pb2 as pb
-
 from tgi_router.generation import ValidRequest
 
 

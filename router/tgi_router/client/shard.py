@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Protocol, TypeVar, cast
 
 import grpc
+
 from tgi_proto import generate_pb2 as pb
 from tgi_proto.generate_pb2_grpc import TextGenerationServiceStub
-
 from tgi_router.generation import ShardError
 
 CHANNEL_OPTIONS = (

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from tgi_proto import generate_pb2 as pb
-
 from tgi_router.client.group import ShardGroup
 from tgi_router.client.messages import ShardInfo
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc.aio
+
 from tgi_proto import generate_pb2 as pb
 from tgi_proto import generate_pb2_grpc
-
 from tgi_shard.engine.engine import Engine
 from tgi_shard.engine.results import StepResult
 from tgi_shard.engine.warmup import WarmupRequest

@@ -1,7 +1,6 @@
 """Between the contract's messages and the engine's own types."""
 
 from tgi_proto import generate_pb2 as pb
-
 from tgi_shard.engine.request import EngineRequest, RequestRefusedError
 from tgi_shard.engine.results import BatchState, Output, RequestFailure, StepResult, TokenList
 from tgi_shard.engine.stopping import FinishReason, StoppingCriteria

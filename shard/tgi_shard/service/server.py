@@ -13,8 +13,8 @@ import grpc
 import grpc.aio
 import structlog
 from grpc_reflection.v1alpha import reflection
-from tgi_proto import generate_pb2, generate_pb2_grpc
 
+from tgi_proto import generate_pb2, generate_pb2_grpc
 from tgi_shard.service.handlers import RequestsFailedError, TextGenerationService
 
 log = structlog.get_logger(__name__)

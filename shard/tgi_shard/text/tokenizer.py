@@ -5,8 +5,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from tgi_common.model_files import ModelFilesError
 from tokenizers import AddedToken, Tokenizer
+
+from tgi_common.model_files import ModelFilesError
 
 # Configurations write "no limit" as some huge number, mostly 1e30.
 _NO_LIMIT = 10**9

@@ -5,10 +5,10 @@ import os
 from pathlib import Path
 
 import structlog
+
 from tgi_common.hub import ModelSource, Retry, fetch_weights
 from tgi_common.model_files import SAFETENSORS, TORCH_FORMATS, MissingWeightsError, find_weight_files
 from tgi_common.progress import Progress
-
 from tgi_shard.weights.convert import convert_file, converted_name
 from tgi_shard.weights.errors import WeightsError
 

@@ -9,8 +9,8 @@ from typing import Protocol, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
-from tgi_common.model_files import SAFETENSORS, find_weight_files
 
+from tgi_common.model_files import SAFETENSORS, find_weight_files
 from tgi_shard.weights.errors import WeightsError, explain_bad_safetensors
 
 _CASTABLE = {"F64", "F32", "F16", "BF16"}

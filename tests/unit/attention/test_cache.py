@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from tgi_shard.cache.paged import KVCache, bytes_per_block
 from tgi_shard.models.config import ModelConfig
 from tgi_shard.models.registry import read_model_config

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tgi_shard.attention.metadata import AttentionMetadata, pad_block_tables
 
 CPU = torch.device("cpu")

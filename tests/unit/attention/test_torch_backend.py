@@ -5,6 +5,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
+
 from tgi_shard.attention import torch_prefill
 from tgi_shard.attention.metadata import AttentionMetadata, pad_block_tables
 from tgi_shard.attention.registry import UnknownAttentionError, select_backend
@@ -13,7 +15,6 @@ from tgi_shard.attention.torch_decode import PADDING_ALLOWED, group_by_length
 from tgi_shard.cache.paged import KVCache
 from tgi_shard.models.registry import read_model_config
 from tgi_shard.platform import CpuPlatform
-from torch import Tensor
 
 HEADS, KV_HEADS, HEAD_DIM = 4, 2, 8
 SCALE = 0.3

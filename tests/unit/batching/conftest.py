@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
+
 from support.batcher_bench import Bench, StartBench
 from support.fake_engine import PAGED, FakeEngine, FakeShardKind
 from support.generations import make_limits

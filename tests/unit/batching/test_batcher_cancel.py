@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+
 from support.batcher_bench import Bench, StartBench
 from support.fake_engine import PAGED, PAGED_WHOLE_PROMPTS, TGI_PADDED, TGI_PAGED, FakeShardKind
 from support.generations import expected_ids, make_request, read_all, token_ids

@@ -2,6 +2,7 @@
 
 import pytest
 from structlog.testing import capture_logs
+
 from support.batcher_bench import Bench, StartBench
 from support.fake_engine import (
     PAGED,

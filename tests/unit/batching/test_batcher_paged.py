@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+
 from support.batcher_bench import StartBench
 from support.fake_engine import (
     EOS_ID,

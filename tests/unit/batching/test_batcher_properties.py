@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from support.batcher_bench import Bench
 from support.fake_engine import (
     PAGED_WHOLE_PROMPTS,

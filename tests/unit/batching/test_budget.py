@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from support.fake_engine import PAGED, PAGED_WHOLE_PROMPTS, TGI_PADDED, FakeEngine, FakeShardKind
 from support.generations import make_limits, make_request
 from tgi_router.batching.blocks import BlockAllocator

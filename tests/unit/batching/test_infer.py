@@ -4,6 +4,7 @@ import asyncio
 from contextlib import aclosing
 
 import pytest
+
 from support.batcher_bench import Bench, StartBench
 from support.fake_engine import PAGED, FakeShardError, FakeShardKind
 from support.generations import expected_ids, make_request, token_ids

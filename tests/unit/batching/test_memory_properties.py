@@ -6,6 +6,7 @@ from typing import Any
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
 from tgi_router.batching.blocks import Allocation, BlockAllocator
 from tgi_router.batching.prefix_cache import PrefixCache
 

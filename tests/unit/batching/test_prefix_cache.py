@@ -1,6 +1,7 @@
 """The radix tree: what matches, what is added, and in which order pages are forgotten."""
 
 import pytest
+
 from tgi_router.batching.prefix_cache import Node, PrefixCache
 
 PAGE = 16

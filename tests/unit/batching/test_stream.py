@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+
 from tgi_router.batching.stream import EventStream
 from tgi_router.generation import ShardError, Token, TokenEvent
 

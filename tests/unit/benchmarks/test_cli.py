@@ -5,7 +5,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tgi_demo import MODEL_PATH
 from typer.testing import CliRunner
 
 from benchmarks.bench import record_benchmark
@@ -13,6 +12,7 @@ from benchmarks.cli import app
 from benchmarks.machine import describe_machine, describe_revision, package_versions, relevant_variables
 from benchmarks.record import Record
 from benchmarks.rounds import Plan, ServerRound
+from tgi_demo import MODEL_PATH
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
-from tgi_demo import MODEL_PATH
 from tokenizers import Tokenizer
 
 from benchmarks.cases import CASES, DEFAULT_CASES, Case
 from benchmarks.prompts import PromptMaker
 from benchmarks.vocabulary import make_tokenizer
+from tgi_demo import MODEL_PATH
 
 CASE = Case("some-c4", streams=4, requests=9, own_tokens=20, output_tokens=5)
 SHARED = Case("shared-c4", streams=4, requests=9, own_tokens=7, output_tokens=5, shared_tokens=30)

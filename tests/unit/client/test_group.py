@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+
 from support.fake_engine import PAGED, TGI_PADDED, FakeShardError, FakeShardKind
 from support.fake_shard import FakeShards
 from support.generations import expected_ids, make_limits, make_request, read_all, token_ids

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+
 from support.fake_engine import PAGED, TGI_PAGED, FakeEngine
 from support.generations import make_request
 from tgi_proto import generate_pb2 as pb

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from support.fake_engine import PAGED, TGI_PADDED, TGI_PAGED, FakeEngine, FakeShardKind
 from support.fake_shard import FakeShards
 from tgi_proto import generate_pb2 as pb

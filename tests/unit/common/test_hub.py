@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
+
 from support.hub_server import Hub, Repository, run_hub
 from tgi_common.hub import (
     BUNDLED_MODEL_ID,

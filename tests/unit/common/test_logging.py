@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+
 from tgi_common.logging import LogLevel, configure_logging
 
 

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from tgi_common.model_files import (
     InvalidConfigError,
     MissingWeightsError,

@@ -3,6 +3,7 @@ from typing import Annotated
 
 import pytest
 import typer
+
 from tgi_common.options import option, parse_boolean, run_command, variable_name
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

@@ -5,6 +5,7 @@ import sys
 
 import psutil
 import pytest
+
 from support.waiting import eventually
 from tgi_common.process import LAUNCHER_PID, die_with_parent
 

@@ -3,6 +3,7 @@ from collections.abc import Iterable
 import pytest
 import structlog
 from structlog.testing import capture_logs
+
 from tgi_common.progress import NoProgress, log_progress
 
 log = structlog.get_logger()

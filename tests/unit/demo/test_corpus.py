@@ -7,6 +7,7 @@ from random import Random
 from typing import Any
 
 import pytest
+
 from tgi_demo import MODEL_PATH
 from training import tasks
 from training.corpus import EVERYTHING, SUMS_FIRST, Corpus, Document, Mix

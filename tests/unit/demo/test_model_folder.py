@@ -6,12 +6,13 @@ from random import Random
 import pytest
 import torch
 from safetensors import safe_open
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+
 from tgi_demo import MODEL_PATH
 from training import tasks
 from training.corpus import BEGIN_OF_TEXT, EVERYTHING, Corpus
 from training.packing import encode
 from training.tokenizer import chat_template
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 WEATHER = {
     "type": "function",

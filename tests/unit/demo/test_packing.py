@@ -4,8 +4,9 @@ from itertools import cycle
 
 import pytest
 import torch
-from tgi_demo import MODEL_PATH
 from tokenizers import Tokenizer
+
+from tgi_demo import MODEL_PATH
 from training.corpus import BEGIN_OF_TEXT, END_OF_TEXT, Document, Segment
 from training.packing import IGNORED, Stream
 

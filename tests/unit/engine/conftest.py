@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from support.engine_driver import Driver
 from support.tiny_llama import make_tiny_llama
 from tgi_common.hub import ModelSource

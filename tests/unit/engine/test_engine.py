@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+
 from support.engine_driver import Driver, alone, make_request
 from tgi_shard.engine.batch import UnknownBatchError
 from tgi_shard.engine.engine import Engine, NotWarmedUpError

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tgi_shard.engine.stopping import FinishReason, StopChecker, StoppingCriteria
 
 EOS = 2

@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+
 from tgi_shard.engine.worker import MAX_WAITING_COMMANDS, EngineThread, WorkerBusyError
 
 

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
+
 from support.http_bench import HttpBench, Script, start_bench
 
 StartBench = Callable[..., Awaitable[HttpBench]]

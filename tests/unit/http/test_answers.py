@@ -3,6 +3,7 @@
 import math
 
 import pytest
+
 from support.http_bench import events
 from tgi_router.generation import EndEvent, SamplingParameters, StoppingParameters, ValidRequest
 from tgi_router.http.answers import Answer, split_best

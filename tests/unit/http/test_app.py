@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+
 from support.fake_shard import FakeShards
 from support.lone_router import write_number_model
 from support.server import free_port

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+
 from support.http_bench import events, says
 from tgi_router.generation import FinishReason, ShardError
 

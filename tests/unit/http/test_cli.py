@@ -5,9 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
 from tgi_router import cli
 from tgi_router.settings import RouterSettings
-from typer.testing import CliRunner
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from support.http_bench import HttpBench, events
 from tgi_router.generation import TokenEvent
 

@@ -4,6 +4,7 @@ from typing import Any
 from unittest.mock import AsyncMock
 
 import pytest
+
 from support.http_bench import says
 from tgi_router.batching.budget import RequestTooLargeError
 from tgi_router.generation import OverloadedError, ShardError

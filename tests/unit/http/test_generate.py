@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from support.http_bench import events, says, token
 from tgi_router.generation import EndEvent, FinishReason, PrefillEvent, ShardError, TokenEvent
 

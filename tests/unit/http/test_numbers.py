@@ -6,6 +6,7 @@ import struct
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tgi_router.schema.numbers import round_to_f32, shorten_f32
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+
 from support.http_bench import says
 
 

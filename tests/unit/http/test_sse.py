@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from msgspec import Struct
+
 from support.http_bench import events
 from tgi_router.generation import ShardError
 from tgi_router.http.errors import Problem

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from tgi_common.version import read_version
 from tgi_launcher.settings import Settings
 

@@ -1,6 +1,7 @@
 from typing import Any
 
 import pytest
+
 from tgi_launcher.deployment import choose_num_shard, choose_threads, name_compute_type
 from tgi_launcher.rules import SettingsError, check_settings
 from tgi_launcher.settings import Settings

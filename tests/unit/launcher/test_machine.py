@@ -3,6 +3,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from tgi_launcher import machine
 from tgi_launcher.machine import count_usable_cores, count_visible_gpus, list_gpus, report_machine
 

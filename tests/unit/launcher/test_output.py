@@ -7,6 +7,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
+
 from tgi_launcher import output
 from tgi_launcher.output import ChildLog, CopiedLog, LineSplitter, SteadyStream
 

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.main
+
 import tgi_router.cli
 import tgi_shard.cli
-import typer.main
 from tgi_common.logging import LogLevel
 from tgi_common.process import LAUNCHER_PID
 from tgi_launcher.deployment import Deployment

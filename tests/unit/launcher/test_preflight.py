@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+
 from tgi_launcher import preflight
 from tgi_launcher.preflight import (
     PreflightError,

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
+
 from tgi_common.logging import LogLevel
 from tgi_common.model_files import InvalidConfigError, ModelFilesError
 from tgi_launcher import prepare as module

@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 import grpc
 import grpc.aio
 import pytest
+
 from tgi_launcher import readiness
 from tgi_launcher.readiness import NotReadyError, router_answers, shard_answers
 from tgi_proto import generate_pb2, generate_pb2_grpc

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tgi_launcher.cli
 import typer.main
+
+import tgi_launcher.cli
 from tgi_launcher.settings import Settings
 
 PAGE = Path(__file__).parents[3] / "docs" / "launcher.md"

@@ -12,6 +12,7 @@ import psutil
 import pytest
 import structlog
 from structlog.testing import capture_logs
+
 from support import fake_child
 from tgi_launcher import supervise
 from tgi_launcher.output import ChildLog

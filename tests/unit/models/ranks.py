@@ -4,9 +4,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import torch
+from torch import Tensor
+
 from tgi_shard.distributed import World, connect
 from tgi_shard.platform import CpuPlatform
-from torch import Tensor
 from unit.models.serving import Server, load, random_text
 
 PROMPTS = [random_text(length, seed=length) for length in (21, 1, 40)]

@@ -3,8 +3,6 @@
 from typing import Any
 
 import torch
-from tgi_shard.distributed import Collective
-from tgi_shard.models.causal_lm import CausalLM
 from torch import Tensor
 from transformers import (
     LlamaConfig,
@@ -17,6 +15,9 @@ from transformers import (
     Qwen3Config,
     Qwen3ForCausalLM,
 )
+
+from tgi_shard.distributed import Collective
+from tgi_shard.models.causal_lm import CausalLM
 from unit.models.serving import VOCAB_SIZE, load
 
 FAMILIES = {

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
+
 from tgi_shard.attention.metadata import AttentionMetadata, pad_block_tables
 from tgi_shard.attention.registry import select_backend
 from tgi_shard.cache.paged import KVCache
@@ -12,7 +14,6 @@ from tgi_shard.distributed import Collective
 from tgi_shard.models.causal_lm import CausalLM
 from tgi_shard.models.load import load_model
 from tgi_shard.platform import CpuPlatform
-from torch import Tensor
 
 VOCAB_SIZE = 97
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from tgi_shard.models.config import ModelConfig
 from tgi_shard.models.errors import ConfigError, UnknownModelError
 from tgi_shard.models.registry import read_model_config

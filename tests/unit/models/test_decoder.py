@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import Tensor
+
 from unit.models.reference import load_ours, random_model
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
+
 from tgi_shard.distributed import Collective, DistributedError, World, connect
 from tgi_shard.platform import CpuPlatform
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from transformers import PreTrainedModel
+
 from unit.models.reference import load_ours, random_model, reference_greedy, reference_logits
 from unit.models.serving import Server, random_text
 

@@ -5,14 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 from structlog.testing import capture_logs
+from torch import Tensor
+from transformers import PreTrainedModel
+
 from tgi_shard.attention.torch_backend import TorchAttention
 from tgi_shard.distributed import Collective, World
 from tgi_shard.models.errors import ConfigError
 from tgi_shard.models.load import load_model
 from tgi_shard.platform import CpuPlatform
 from tgi_shard.weights import WeightsError, open_weights
-from torch import Tensor
-from transformers import PreTrainedModel
 from unit.models.reference import checkpoint, config_json, load_ours, random_model
 from unit.models.serving import Server, random_text
 

@@ -3,6 +3,7 @@
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tgi_shard.attention.torch_backend import TorchAttention
 from tgi_shard.distributed import Collective, World
 from tgi_shard.layers.partition import Span, split_evenly, split_kv_heads, split_vocabulary

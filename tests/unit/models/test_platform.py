@@ -5,6 +5,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+
 from tgi_shard import platform
 from tgi_shard.platform import CpuPlatform, DeviceError
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from tgi_shard.layers.rope import DynamicScaling, RotaryEmbedding
 from tgi_shard.models.config_reader import ConfigReader
 from tgi_shard.models.errors import ConfigError

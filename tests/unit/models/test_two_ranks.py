@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 import torch.multiprocessing as multiprocessing
+
 from unit.models.ranks import compute, run_rank
 from unit.models.reference import checkpoint, load_ours, random_model
 from unit.models.serving import Server

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tgi_router.text.stops import StopFilter, cut_stop
 
 

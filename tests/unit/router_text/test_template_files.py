@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tgi_router.text.template_files import TemplateFilesError, load_chat_template
 
 MESSAGES = [{"role": "user", "content": "hi"}]

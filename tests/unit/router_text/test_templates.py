@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+
 from tgi_demo import MODEL_PATH
 from tgi_router.text.templates import ChatTemplate, TemplateError, continue_final_message
 

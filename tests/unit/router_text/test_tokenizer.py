@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.byte_tokenizer import BOS_ID, byte_tokenizer
-from tgi_router.text.tokenizer import PromptTokenizer, TokenizerError
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
+
+from support.byte_tokenizer import BOS_ID, byte_tokenizer
+from tgi_router.text.tokenizer import PromptTokenizer, TokenizerError
 
 BYTES = PromptTokenizer(byte_tokenizer())
 

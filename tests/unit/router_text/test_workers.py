@@ -4,6 +4,7 @@ import asyncio
 import threading
 
 import pytest
+
 from tgi_router.generation import OverloadedError
 from tgi_router.text.workers import TextWorkers
 

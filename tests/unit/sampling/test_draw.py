@@ -6,8 +6,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tgi_shard.sampling.draw import _find, draw, draw_from_vocabulary
 from torch import Tensor
+
+from tgi_shard.sampling.draw import _find, draw, draw_from_vocabulary
 
 Draw = Callable[[Tensor, Tensor], Tensor]
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from tgi_shard.sampling.logprobs import MAX_EXTRA_TIES, token_logprobs, top_tokens
 
 TGI_EXAMPLE = [-1.0, -3.0, -4.0, -2.0, -3.0]

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+
 from tgi_shard.sampling.parameters import SamplingParameters
 
 

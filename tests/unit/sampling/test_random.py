@@ -1,6 +1,7 @@
 """The uniform numbers: equal everywhere, unrelated to each other."""
 
 import torch
+
 from tgi_shard.sampling.random import UniformStreams
 
 CPU = torch.device("cpu")

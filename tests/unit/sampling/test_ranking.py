@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tgi_shard.sampling.ranking import _ranked_by_numpy, _ranked_by_torch
 
 values = st.one_of(

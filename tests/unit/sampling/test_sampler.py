@@ -7,8 +7,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tgi_shard.sampling.parameters import SamplingParameters
-from tgi_shard.sampling.sampler import BatchSampler, Sampled, SamplerRow
 from torch import Tensor
 from transformers.generation.logits_process import (
     RepetitionPenaltyLogitsProcessor,
@@ -17,6 +15,9 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
     TypicalLogitsWarper,
 )
+
+from tgi_shard.sampling.parameters import SamplingParameters
+from tgi_shard.sampling.sampler import BatchSampler, Sampled, SamplerRow
 
 CPU = torch.device("cpu")
 VOCAB = 1000

@@ -10,6 +10,7 @@ import grpc
 import grpc.aio
 import pytest
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
 from support.tiny_llama import make_tiny_llama
 from tgi_common.hub import ModelSource
 from tgi_proto import generate_pb2 as pb

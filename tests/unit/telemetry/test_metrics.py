@@ -3,6 +3,7 @@
 import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
+
 from tgi_router.telemetry.metrics import Metrics
 
 COUNTERS = {

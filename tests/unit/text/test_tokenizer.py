@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tgi_shard.text.tokenizer import TokenizerError, load_tokenizer
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
+
+from tgi_shard.text.tokenizer import TokenizerError, load_tokenizer
 
 TEXT = "The quick brown fox , it does n't jump . 漢字 🎉"
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+
 from support.byte_tokenizer import BOS_ID, byte_tokenizer
 from tgi_router.schema.generate import GenerateParameters
 from tgi_router.text.tokenizer import PromptTokenizer

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
+
 from tgi_shard.weights import WeightsError, open_weights
 from tgi_shard.weights.convert import convert_file, converted_name
 

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+
 from tgi_common.hub import ModelSource
 from tgi_common.model_files import MissingWeightsError
 from tgi_shard.weights import WeightsError, download, prepare_weights

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
+
 from tgi_common.model_files import MissingWeightsError
 from tgi_shard.weights import SafetensorsWeights, WeightsError, open_weights
 
