@@ -51,7 +51,8 @@ def run_command(app: typer.Typer) -> None:
 
 def _describe(error: Any, arguments: Sequence[str], environment: Mapping[str, str]) -> str:  # noqa: ANN401
     """The message, with the value it is about (typer's own words leave it out)."""
-    message: str = error.format_message()
+    message: str = error.format_message().replace("Value error, ", "").split(", unable to parse")[0]
+    message = message.replace("Input should be", "it must be")
     value = _given_value(getattr(error, "param", None), arguments, environment)
     return message if value is None or repr(value) in message else f"{message.rstrip('.')}, not {value!r}"
 

@@ -111,6 +111,8 @@ def _inherited(environment: Mapping[str, str]) -> dict[str, str]:
     """The launcher's environment without its options: each process is given those that it reads."""
     own = {variable_name(field.name) for field in fields(Settings)} | {"LOG_LEVEL"}
     kept = {name: value for name, value in environment.items() if name not in own}
+    # A process that was killed is told of in one line of ours, not in lines of gRPC's core.
+    kept.setdefault("GRPC_VERBOSITY", "NONE")
     return kept | {
         LAUNCHER_PID: str(os.getpid()),
         "PYTHONUNBUFFERED": "1",

@@ -1,13 +1,13 @@
 """Every option of the launcher, once: name, type, default and help. The command line is made from this."""
 
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from tgi_common.choices import Dtype, RopeScaling
 from tgi_common.hub import BUNDLED_MODEL_ID
 from tgi_common.options import option, parse_boolean
 
@@ -24,21 +24,6 @@ _limits = partial(option, rich_help_panel=LIMITS)
 _batching = partial(option, rich_help_panel=BATCHING)
 _http = partial(option, rich_help_panel=HTTP)
 _process = partial(option, rich_help_panel=PROCESS)
-
-
-class Dtype(StrEnum):
-    """Types that weights can be loaded in."""
-
-    FLOAT16 = "float16"
-    BFLOAT16 = "bfloat16"
-    FLOAT32 = "float32"
-
-
-class RopeScaling(StrEnum):
-    """RoPE scalings that an option can ask for."""
-
-    LINEAR = "linear"
-    DYNAMIC = "dynamic"
 
 
 def _check_boolean(value: str | None) -> str | None:

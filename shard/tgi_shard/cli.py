@@ -4,13 +4,13 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import structlog
 import typer
 
+from tgi_common.choices import Dtype, RopeScaling
 from tgi_common.hub import ModelSource
 from tgi_common.logging import LogLevel, configure_logging
 from tgi_common.options import run_command
@@ -25,21 +25,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 log = structlog.get_logger(__name__)
-
-
-class Dtype(StrEnum):
-    """Types that weights can be loaded in."""
-
-    FLOAT16 = "float16"
-    BFLOAT16 = "bfloat16"
-    FLOAT32 = "float32"
-
-
-class RopeScaling(StrEnum):
-    """RoPE scalings that an option can ask for, as TGI's."""
-
-    LINEAR = "linear"
-    DYNAMIC = "dynamic"
 
 
 ModelId = Annotated[str, typer.Argument(help="A folder, a Hub id, or `tgi-demo`.")]

@@ -238,7 +238,7 @@ def test_a_signal_during_the_start_ends_it_soon(start_launcher: Launch, phase: s
 @pytest.mark.slow
 def test_a_shard_killed_during_the_start_is_named(start_launcher: Launch) -> None:
     server = start_launcher("--num-shard", "2")
-    eventually(lambda: len(server.processes()) >= 2, "the shards are started", within=30)
+    eventually(lambda: len(server.shards) == 2, "the shards are started", within=30)
     server.shards[1].kill()
     assert server.wait_for_exit(SECONDS_TO_EXIT) not in (0, None)
     server.assert_nothing_left()

@@ -43,9 +43,11 @@ class RequestsFailedError(RuntimeError):
 class TextGenerationService(generate_pb2_grpc.TextGenerationServiceServicer):
     """Serves one engine. No handler awaits before its command is queued: calls run as they arrive."""
 
-    def __init__(self, engine: Engine, reader: RequestReader, info: ShardInfo, urls: list[str]) -> None:
+    def __init__(
+        self, engine: Engine, thread: EngineThread, reader: RequestReader, info: ShardInfo, urls: list[str]
+    ) -> None:
         self._engine = engine
-        self._thread = EngineThread()
+        self._thread = thread
         self._reader = reader
         self._info = info
         self._urls = urls

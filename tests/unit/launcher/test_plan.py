@@ -9,11 +9,12 @@ import typer.main
 
 import tgi_router.cli
 import tgi_shard.cli
+from tgi_common.choices import Dtype, RopeScaling
 from tgi_common.logging import LogLevel
 from tgi_common.process import LAUNCHER_PID
 from tgi_launcher.deployment import Deployment
 from tgi_launcher.plan import ProcessPlan, plan_download, plan_router, plan_shards
-from tgi_launcher.settings import Dtype, RopeScaling, Settings
+from tgi_launcher.settings import Settings
 
 DEPLOYMENT = Deployment(
     sockets=(Path("/run/tgi-0"), Path("/run/tgi-1")),

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import stat
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,9 +16,15 @@ from support.tiny_llama import make_tiny_llama
 from tgi_common.hub import ModelSource
 from tgi_proto import generate_pb2 as pb
 from tgi_proto import generate_pb2_grpc
+from tgi_shard import startup
 from tgi_shard.service.server import MAX_SOCKET_PATH, SocketPathError, serve, socket_url
 from tgi_shard.settings import ServeSettings
 from tgi_shard.startup import build_service
+
+
+class WorkDoneError(Exception):
+    """Ends a start early."""
+
 
 Stub = generate_pb2_grpc.TextGenerationServiceStub
 
@@ -90,6 +97,19 @@ async def warm_up(stub: Stub) -> pb.WarmupResponse:
     del request.blocks[:]
     request.truncate = 50
     return await stub.Warmup(pb.WarmupRequest(batch=batch(0, request, request), max_prefill_tokens=100))
+
+
+def test_the_model_is_loaded_on_the_thread_that_will_run_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    names: list[str] = []
+
+    def load(settings: ServeSettings) -> startup.LoadedModel:
+        names.append(threading.current_thread().name)
+        raise WorkDoneError
+
+    monkeypatch.setattr(startup, "load_engine", load)
+    with pytest.raises(WorkDoneError):
+        startup.build_service(None)  # type: ignore[arg-type]
+    assert names == ["engine"]
 
 
 async def test_info_says_how_batches_must_be_shaped(stub: Stub) -> None:
