@@ -147,7 +147,7 @@ def _load_with_transformers(folder: Path, *, trust_remote_code: bool) -> ShardTo
             folder, trust_remote_code=trust_remote_code, local_files_only=True
         )
     except Exception as error:  # what the files lack shows as an error of any type
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]  # the rest is advice
+        reason = " ".join(str(error).split())
         raise TokenizerError(
             f"{folder} has no tokenizer.json, and transformers cannot read another tokenizer there: {reason}"
         ) from None
