@@ -38,7 +38,12 @@ def warmup_sequences(
     """Prompts of the asked lengths, together no longer than the largest prefill, each in blocks of its own.
 
     They draw with every step of sampling on, so that the memory this takes is counted.
+
+    Raises:
+        ValueError: there is nothing to compute.
     """
+    if not request.prompt_lengths or request.max_prefill_tokens < 1:
+        raise ValueError("Warmup needs at least one request, and max_prefill_tokens of at least 1")
     sequences: list[Sequence] = []
     next_block, budget = 1, request.max_prefill_tokens
     for number, asked in enumerate(request.prompt_lengths):
@@ -75,7 +80,7 @@ def derive_limits(request: WarmupRequest, num_blocks: int, block_size: int, max_
 
     Raises:
         NotEnoughMemoryError: one request of `max_total_tokens` would not fit.
-        ValueError: the user's limits exceed the model's.
+        ValueError: the user's limits exceed the model's, or leave no room for an answer.
     """
     usable = (num_blocks - 1) * block_size
     if usable < 2:
@@ -85,6 +90,8 @@ def derive_limits(request: WarmupRequest, num_blocks: int, block_size: int, max_
     max_total = request.max_total_tokens
     if max_total is None:
         max_total = min(usable, max_length)
+    elif max_total < 2:
+        raise ValueError(f"max_total_tokens is {max_total}; it must be at least 2, a prompt and its answer")
     elif max_total > max_length:
         raise ValueError(
             f"max_total_tokens is {max_total}, but the model serves at most {max_length} here; lower it"

@@ -149,4 +149,12 @@ class TextGenerationService(generate_pb2_grpc.TextGenerationServiceServicer):
 
     async def _run(self, command: Callable[[], Result]) -> Result:
         # Shielded: a caller that gives up must not take a queued command from this rank alone.
-        return await asyncio.shield(asyncio.wrap_future(self._thread.submit(command)))
+        outcome = asyncio.wrap_future(self._thread.submit(command))
+        outcome.add_done_callback(_take_note)
+        return await asyncio.shield(outcome)
+
+
+def _take_note(outcome: asyncio.Future[Any]) -> None:
+    """Look at an outcome, so that asyncio does not log a failure whose caller has given up."""
+    if not outcome.cancelled():
+        outcome.exception()

@@ -45,6 +45,8 @@ class RequestReader:
             raise RequestRefusedError("grammar is not supported by this shard; leave it out")
         if parameters.logit_bias:
             raise RequestRefusedError("logit_bias is not supported by this shard; leave it out")
+        if message.adapter_id:
+            raise RequestRefusedError("adapters are not supported by this shard; leave adapter_id out")
         if stopping.max_new_tokens == 0:
             raise RequestRefusedError("max_new_tokens is 0; it must be at least 1")
         return EngineRequest(

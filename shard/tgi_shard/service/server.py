@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import grpc.aio
 import structlog
+from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha import reflection
 
 from tgi_proto import generate_pb2, generate_pb2_grpc
@@ -52,11 +53,12 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         inner: Any = handler.unary_unary if handler is not None else None
         if handler is None or inner is None:
             return handler
+        read: Any = handler.request_deserializer
 
-        async def guarded(request: object, context: grpc.aio.ServicerContext[Any, Any]) -> object:
+        async def guarded(message: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> object:
             try:
-                return await inner(request, context)
-            except ValueError as error:
+                return await inner(read(message), context)
+            except (DecodeError, ValueError) as error:
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
             except RequestsFailedError as error:
                 await context.abort(grpc.StatusCode.INTERNAL, str(error))
@@ -67,7 +69,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
         return grpc.unary_unary_rpc_method_handler(
             guarded,
-            request_deserializer=handler.request_deserializer,
+            request_deserializer=None,  # read above: grpc logs a traceback for bytes that are no message
             response_serializer=handler.response_serializer,
         )
 

@@ -1,6 +1,7 @@
 """The gRPC face of a shard, spoken to as TGI's router and as this project's router speak."""
 
 import asyncio
+import gc
 import os
 import stat
 import threading
@@ -17,6 +18,8 @@ from tgi_common.hub import ModelSource
 from tgi_proto import generate_pb2 as pb
 from tgi_proto import generate_pb2_grpc
 from tgi_shard import startup
+from tgi_shard.engine.worker import EngineThread
+from tgi_shard.service.handlers import TextGenerationService
 from tgi_shard.service.server import MAX_SOCKET_PATH, SocketPathError, serve, socket_url
 from tgi_shard.settings import ServeSettings
 from tgi_shard.startup import build_service
@@ -24,6 +27,18 @@ from tgi_shard.startup import build_service
 
 class WorkDoneError(Exception):
     """Ends a start early."""
+
+
+class FailingEngine:
+    """Fails once it may."""
+
+    def __init__(self) -> None:
+        self.entered, self.may_fail = threading.Event(), threading.Event()
+
+    def clear(self, batch_id: int | None) -> None:
+        self.entered.set()
+        self.may_fail.wait(10)
+        raise ValueError("no such batch")
 
 
 Stub = generate_pb2_grpc.TextGenerationServiceStub
@@ -223,6 +238,59 @@ async def test_a_call_that_its_caller_gives_up_is_carried_out_all_the_same(stub:
         call.cancel()
     last = await stub.Decode(pb.DecodeRequest(batches=[running.batch]))
     assert last.generations[0].generated_text.generated_tokens == 4
+
+
+async def test_a_failure_that_nobody_waits_for_any_more_leaves_no_traceback_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    engine, thread = FailingEngine(), EngineThread()
+    service = TextGenerationService(engine, thread, None, None, [])  # type: ignore[arg-type]
+    call = asyncio.create_task(service.ClearCache(pb.ClearCacheRequest(), None))  # type: ignore[arg-type]
+    await asyncio.to_thread(engine.entered.wait, 10)
+    call.cancel()
+    await asyncio.wait([call])
+    engine.may_fail.set()
+    await asyncio.wrap_future(thread.submit(gc.collect))  # runs after the failure, whose future is let go
+    await asyncio.sleep(0)
+    gc.collect()
+    thread.stop(10)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("method", ["Prefill", "Health"])
+async def test_bytes_that_are_no_message_are_refused_without_a_traceback(
+    url: str, caplog: pytest.LogCaptureFixture, method: str
+) -> None:
+    async with grpc.aio.insecure_channel(url) as channel:
+        call = channel.unary_unary(f"/generate.v3.TextGenerationService/{method}")
+        with pytest.raises(grpc.aio.AioRpcError, match=f"{method}Request") as caught:
+            await call(b"\xff\xff garbage")
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert not caplog.records
+
+
+async def test_a_warmup_with_nothing_to_compute_is_told_what_it_lacks(stub: Stub) -> None:
+    with pytest.raises(grpc.aio.AioRpcError, match="max_prefill_tokens of at least 1") as caught:
+        await stub.Warmup(pb.WarmupRequest(max_prefill_tokens=100))
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert (await warm_up(stub)).max_supported_total_tokens > 0
+
+
+async def test_a_warmup_that_leaves_no_room_for_an_answer_is_refused(stub: Stub) -> None:
+    with pytest.raises(grpc.aio.AioRpcError, match="max_total_tokens is 0; it must be at least 2"):
+        await stub.Warmup(
+            pb.WarmupRequest(
+                batch=batch(0, text_request(1, "a", 1)), max_prefill_tokens=100, max_total_tokens=0
+            )
+        )
+
+
+async def test_a_request_for_an_adapter_is_refused_rather_than_answered_without_it(stub: Stub) -> None:
+    await warm_up(stub)
+    request = text_request(1, "a", 1)
+    request.adapter_id = "mine"
+    answer = await stub.Prefill(pb.PrefillRequest(batch=batch(1, request), accepts_errors=True))
+    assert "adapter" in answer.errors[0].message
 
 
 async def test_a_request_without_text_or_ids_is_refused(stub: Stub) -> None:
