@@ -194,9 +194,9 @@ class Batcher:
         except ShardError as error:
             await self._lose([batch], error)
             return
-        for entry in [entry for entry in batch.entries.values() if entry.cancelled]:
-            self._delivery.drop(entry)
-            del batch.entries[entry.id]
+        # Not all that are cancelled by now: the shards still hold who left while they were being told.
+        for request_id in batch.entries.keys() - set(wanted):
+            self._delivery.drop(batch.entries.pop(request_id))
 
     def _room(self) -> Room | None:
         """What the next step has left for new requests; None if it may take none."""

@@ -1,6 +1,7 @@
 """Readers that leave: their requests go at once while queued, before the next step once they run."""
 
 import asyncio
+from collections.abc import Iterable
 
 import pytest
 
@@ -125,6 +126,38 @@ async def test_blocks_of_a_cancelled_request_are_free_only_once_the_shard_has_dr
     assert answers == [expected_ids([2] * 4, 5), expected_ids([3] * 20, 15)]
     methods = [method for method, _, _ in bench.engine.calls]
     assert methods.index("filter_batch") < methods.index("prefill", 1)
+
+
+async def test_a_request_cancelled_while_the_shard_drops_another_keeps_its_blocks_until_it_is_dropped_too(
+    start: StartBench,
+) -> None:
+    # 12 blocks: the new request needs those of both that leave.
+    bench = await start(FakeShardKind(block_size=4, block_count=13))
+    bench.shards.hold()
+    first, second, staying = (bench.submit(make_request([n] * 8, 9)) for n in (1, 2, 3))
+    await bench.shards.step_held()
+    waiting = bench.submit(make_request([4] * 12, 21))
+    filter_batch = bench.shards.filter_batch
+
+    async def filter_while_another_leaves(batch_id: int, request_ids: Iterable[int]) -> pb.CachedBatch:
+        bench.batcher.cancel(second)
+        return await filter_batch(batch_id, request_ids)
+
+    bench.shards.filter_batch = filter_while_another_leaves
+    bench.batcher.cancel(first)
+    bench.shards.release()
+
+    answers = [token_ids(await read_all(entry.stream)) for entry in (staying, waiting)]
+
+    assert answers == [expected_ids([3] * 8, 9), expected_ids([4] * 12, 21)]
+    told = [(method, ids) for method, _, ids in bench.calls("filter_batch", "prefill")[1:]]
+    assert told == [
+        ("filter_batch", [second.id, staying.id]),
+        ("filter_batch", [staying.id]),
+        ("prefill", [waiting.id]),
+    ]
+    await bench.at_rest()
+    assert nothing_is_left(bench)
 
 
 async def test_cancelling_one_of_two_unjoined_batches_filters_that_one(start: StartBench) -> None:
