@@ -112,9 +112,13 @@ async def send_events(
             [(stream, renderer)] = generations
             await send_generation(stream, renderer, writer)
         else:
-            async with asyncio.TaskGroup() as group:
-                for stream, renderer in generations:
-                    group.create_task(send_generation(stream, renderer, writer))
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for stream, renderer in generations:
+                        group.create_task(send_generation(stream, renderer, writer))
+            except ExceptionGroup as errors:
+                # They share one connection: one that is lost to all of them is one fault, not a group.
+                raise errors.exceptions[0] from None
     ending = bytearray()
     if append_ending is not None:
         append_ending(ending)

@@ -4,12 +4,14 @@ import asyncio
 from typing import Any
 
 import pytest
+from aiohttp import ClientConnectionResetError, web
+from aiohttp.test_utils import make_mocked_request
 from msgspec import Struct
 
 from support.http_bench import events
 from tgi_router.generation import ShardError
 from tgi_router.http.errors import Problem
-from tgi_router.http.sse import KEEP_ALIVE, EventWriter, append_event, send_generation
+from tgi_router.http.sse import KEEP_ALIVE, EventWriter, append_event, send_events, send_generation
 
 
 class Message(Struct):
@@ -127,3 +129,16 @@ async def test_keep_alives_do_not_pile_up_behind_a_client_that_does_not_read() -
         for _ in range(20):
             await asyncio.sleep(0.001)
     assert response.written == [KEEP_ALIVE]
+
+
+async def test_a_client_that_leaves_several_generations_is_a_lost_connection_and_no_fault(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def lost(_response: web.StreamResponse, _data: bytes) -> None:
+        raise ClientConnectionResetError("closing")
+
+    monkeypatch.setattr(web.StreamResponse, "write", lost)
+    [first, *_] = events("a")
+    generations: Any = [(Stream([first]), Renderer()), (Stream([first]), Renderer())]
+    with pytest.raises(ConnectionError):
+        await send_events(make_mocked_request("POST", "/v1/completions"), {}, generations)
