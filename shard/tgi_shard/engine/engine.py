@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from tgi_shard.distributed import DistributedError
 from tgi_shard.engine.batch import Batch, BatchCache, keep_requests
 from tgi_shard.engine.memory import CacheMaker
 from tgi_shard.engine.outputs import OutputWriter
@@ -56,13 +57,17 @@ class Engine:
         self._max_length = max_length
         self._batches = BatchCache()
         self._ready: Ready | None = None
+        self._lost: str | None = None
 
     def check_device(self) -> None:
         """Compute something small on the device; safe on any thread.
 
         Raises:
             DeviceError: the device does not compute, or computes wrongly.
+            DistributedError: the ranks have lost each other, which no later step can mend.
         """
+        if self._lost is not None:
+            raise DistributedError(self._lost)
         self._platform.check()
 
     def warmup(self, request: WarmupRequest) -> WarmupLimits:
@@ -166,6 +171,8 @@ class Engine:
         return result
 
     def _ready_or_refuse(self) -> Ready:
+        if self._lost is not None:
+            raise DistributedError(self._lost)  # what is left of an exchange could be taken for a part of the next one
         if self._ready is None:
             raise NotWarmedUpError("the shard has no KV cache yet; call Warmup first")
         return self._ready
@@ -173,6 +180,8 @@ class Engine:
     def _note_failure(self, step: str, error: Exception) -> None:
         log.error(f"{step} failed: {describe(error)}")
         log.debug("where it failed", exc_info=True)
+        if isinstance(error, DistributedError):
+            self._lost = str(error)
         self._platform.release_cached_memory()
 
     def _admit(

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from support.engine_driver import Driver, alone, make_request
+from tgi_shard.distributed import DistributedError
 from tgi_shard.engine.batch import UnknownBatchError
 from tgi_shard.engine.engine import Engine, NotWarmedUpError
 from tgi_shard.engine.stopping import FinishReason, StoppingCriteria
@@ -171,6 +172,24 @@ def test_a_failed_decode_fails_its_requests_and_no_other_batch(
     assert list(driver.failures) == [0]
     assert driver.batch is None
     assert driver.engine.decode([5]).outputs[0].request_id == 5
+
+
+def test_ranks_that_lost_each_other_are_unhealthy_and_compute_nothing_more(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose_touch(*_args: object, **_fields: object) -> None:
+        raise DistributedError("rank 0 of 2 lost touch with the others")
+
+    driver.prefill(make_request(0, "running"))
+    driver.engine.check_device()
+    with monkeypatch.context() as patch:
+        patch.setattr(driver.engine._model, "forward", lose_touch)
+        driver.prefill(make_request(1, "new"), batch_id=1)
+    assert "lost touch" in driver.failures[1]
+
+    for call in (driver.engine.check_device, driver.decode, lambda: driver.prefill(make_request(2, "later"))):
+        with pytest.raises(DistributedError, match="lost touch"):
+            call()
 
 
 def test_nan_fails_only_the_request_it_belongs_to(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
