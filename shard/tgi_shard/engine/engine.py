@@ -172,7 +172,8 @@ class Engine:
 
     def _ready_or_refuse(self) -> Ready:
         if self._lost is not None:
-            raise DistributedError(self._lost)  # what is left of an exchange could be taken for a part of the next one
+            # What is left of an exchange could be taken for a part of the next one.
+            raise DistributedError(self._lost)
         if self._ready is None:
             raise NotWarmedUpError("the shard has no KV cache yet; call Warmup first")
         return self._ready
