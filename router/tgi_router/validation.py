@@ -1,15 +1,18 @@
 """Checks a request against the server's limits and turns its text into tokens."""
 
 import secrets
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from tgi_router.generation import SamplingParameters, StoppingParameters, ValidRequest
 from tgi_router.schema.generate import GenerateParameters
 from tgi_router.schema.numbers import round_to_f32
 from tgi_router.text.tokenizer import PromptTokenizer, TokenSpan
 from tgi_router.text.workers import TextWorkers
+
+T = TypeVar("T")
 
 INLINE_CHARACTERS = 1024
 """Texts up to this length are tokenized on the event loop: about 0.1 ms, as much as the way to a thread."""
@@ -94,13 +97,18 @@ class Validator:
             prefill_logprobs=parameters.decoder_input_details,
         )
 
-    async def tokenize(self, text: str) -> list[TokenSpan]:
-        """The tokens of a text, with special ones added, and their places in it.
+    async def tokenize(self, text: str, render: Callable[[Iterable[TokenSpan]], T]) -> T:
+        """What `render` makes of the tokens of a text, with special ones added, and their places in it.
+
+        A long text is rendered by a worker too: its answer is many times as long as the text.
 
         Raises:
             OverloadedError: too many texts wait to be tokenized.
         """
-        work = partial(self._tokenizer.encode_with_spans, text, add_special_tokens=True)
+
+        def work() -> T:
+            return render(self._tokenizer.encode_with_spans(text, add_special_tokens=True))
+
         return work() if len(text) <= INLINE_CHARACTERS else await self._workers.run(work)
 
     async def _encode(self, text: str, *, add_special_tokens: bool) -> list[int]:

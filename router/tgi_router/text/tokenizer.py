@@ -1,5 +1,6 @@
 """The router's tokenizer: counts and produces a prompt's tokens, so that the shards need not."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -57,14 +58,15 @@ class PromptTokenizer:
         ids: list[int] = encoding.ids
         return ids
 
-    def encode_with_spans(self, text: str, *, add_special_tokens: bool) -> list[TokenSpan]:
-        """The tokens of a text with their places in it, counted in UTF-8 bytes as TGI does."""
+    def encode_with_spans(self, text: str, *, add_special_tokens: bool) -> Iterator[TokenSpan]:
+        """The tokens of a text with their places in it, counted in UTF-8 bytes as TGI does.
+
+        One at a time: the longest body has millions, and so many objects at once hold up all threads.
+        """
         [encoding] = self._tokenizer.encode_batch([text], add_special_tokens=add_special_tokens)
         byte_at = [0, *accumulate(len(character.encode()) for character in text)]
-        return [
-            TokenSpan(token_id, text[start:stop], byte_at[start], byte_at[stop])
-            for token_id, (start, stop) in zip(encoding.ids, encoding.offsets, strict=True)
-        ]
+        for token_id, (start, stop) in zip(encoding.ids, encoding.offsets, strict=True):
+            yield TokenSpan(token_id, text[start:stop], byte_at[start], byte_at[stop])
 
 
 def _parse(content: bytes, fault: str) -> Tokenizer:

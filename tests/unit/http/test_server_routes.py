@@ -1,10 +1,13 @@
 """What the server says about itself, and to browsers."""
 
+import threading
 from typing import Any
 
 import pytest
 
 from support.http_bench import says
+from tgi_router.http.tokenize import TOKENS_AT_ONCE
+from tgi_router.schema.generate import SimpleToken
 
 
 async def test_info_begins_with_tgis_keys_and_sends_nulls(start: Any) -> None:
@@ -65,6 +68,30 @@ async def test_tokenize_lists_tokens_with_byte_places(start: Any) -> None:
 async def test_tokenize_takes_an_empty_text(start: Any) -> None:
     bench = await start()
     assert len(await (await bench.post("/tokenize", {"inputs": ""})).json()) == 1
+
+
+async def test_a_long_text_is_tokenized_and_written_beside_the_event_loop(
+    start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writers = set()
+
+    def watched(*fields: Any) -> SimpleToken:
+        writers.add(threading.get_ident())
+        return SimpleToken(*fields)
+
+    monkeypatch.setattr("tgi_router.http.tokenize.SimpleToken", watched)
+    bench = await start()
+    assert (await bench.post("/tokenize", {"inputs": "x" * 5000})).status == 200
+    assert writers
+    assert threading.get_ident() not in writers
+
+
+async def test_a_long_text_has_all_its_tokens_once(start: Any) -> None:
+    bench = await start()
+    text = "".join(chr(ord("a") + place % 26) for place in range(3 * TOKENS_AT_ONCE))
+    tokens = await (await bench.post("/tokenize", {"inputs": text})).json()
+    assert "".join(token["text"] for token in tokens) == text
+    assert [token["start"] for token in tokens] == [0, *range(len(text))]
 
 
 @pytest.mark.parametrize("path", ["/generate", "/no/such/path"])
