@@ -168,10 +168,9 @@ class AcceleratorPlatform(Platform):
         return checkpoint_dtype
 
     def free_memory(self) -> int:
-        """Bytes free on the device, the ones torch holds in reserve included."""
+        """Bytes free on the device; those that torch keeps for later allocations are not."""
         free, _ = self._torch.mem_get_info(self.device)
-        reserve = self._torch.memory_reserved(self.device) - self._torch.memory_allocated(self.device)
-        return int(free + reserve)
+        return int(free)
 
     def total_memory(self) -> int:
         """Bytes the device has."""

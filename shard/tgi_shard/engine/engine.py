@@ -78,13 +78,15 @@ class Engine:
         """
         self._batches.clear()
         self._ready = None
+        self._platform.release_cached_memory()
         block_size = self._cache_maker.block_size
         sequences = warmup_sequences(request, block_size, self._max_length, self._tokenizer)
         trial = self._cache_maker.make(1 + sum(len(sequence.request.blocks) for sequence in sequences))
         ModelRunner(self._model, trial, self._platform.device).run(sequences)
         del trial
-        self._platform.release_cached_memory()
+        # Counted while torch still keeps what the prefill needed: every later one needs it too.
         num_blocks = self._cache_maker.count_blocks()
+        self._platform.release_cached_memory()
         limits = derive_limits(request, num_blocks, block_size, self._max_length)
         cache = self._cache_maker.make(num_blocks)
         self._ready = Ready(

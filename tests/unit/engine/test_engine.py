@@ -11,6 +11,7 @@ from tgi_shard.engine.batch import UnknownBatchError
 from tgi_shard.engine.engine import Engine, NotWarmedUpError
 from tgi_shard.engine.stopping import FinishReason, StoppingCriteria
 from tgi_shard.engine.warmup import NotEnoughMemoryError, WarmupRequest
+from tgi_shard.platform import Platform
 from tgi_shard.sampling.parameters import SamplingParameters
 
 SAMPLED = SamplingParameters(do_sample=True, temperature=1.5, top_p=0.95, seed=7, repetition_penalty=1.2)
@@ -264,6 +265,23 @@ def test_warmup_answers_the_limits_that_were_left_open(engine: Engine) -> None:
 def test_warmup_refuses_more_positions_than_the_model_has(engine: Engine) -> None:
     with pytest.raises(ValueError, match="at most 512"):
         engine.warmup(WarmupRequest([100], 128, max_input_tokens=None, max_total_tokens=513))
+
+
+def test_warmup_counts_what_the_largest_prefill_needed_as_taken(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    platform = type(engine._platform)
+    budget = platform.kv_cache_budget
+
+    def watch_budget(self: Platform, fraction: float | None, ranks: int) -> int:
+        asked.append("budget")
+        return budget(self, fraction, ranks)
+
+    monkeypatch.setattr(platform, "kv_cache_budget", watch_budget)
+    monkeypatch.setattr(platform, "release_cached_memory", lambda self: asked.append("release"))
+    engine.warmup(WarmupRequest([64], max_prefill_tokens=64, max_input_tokens=None, max_total_tokens=None))
+    assert asked == ["release", "budget", "release"]  # a cache of before is given back, then what was needed
 
 
 def test_warmup_says_when_no_memory_is_left(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

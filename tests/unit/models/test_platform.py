@@ -1,13 +1,15 @@
 """What the device is good at, and how much memory it has, also inside containers."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import psutil
 import pytest
 import torch
 
 from tgi_shard import platform
-from tgi_shard.platform import CpuPlatform, DeviceError
+from tgi_shard.platform import AcceleratorPlatform, CpuPlatform, DeviceError
 
 GIB = 2**30
 
@@ -91,3 +93,11 @@ def test_a_tight_control_group_bounds_the_free_memory(monkeypatch: pytest.Monkey
     monkeypatch.setattr(platform, "_cgroups", lambda: iter([(GIB, GIB // 4), (GIB // 2, GIB)]))
     assert CpuPlatform().free_memory() == 0
     assert CpuPlatform().total_memory() == GIB // 2
+
+
+def test_memory_that_torch_keeps_on_a_device_is_not_free() -> None:
+    cuda = AcceleratorPlatform.__new__(AcceleratorPlatform)
+    cuda.device = torch.device("cuda", 0)
+    cuda._torch = cast("Any", SimpleNamespace(mem_get_info=lambda device: (6 * GIB, 10 * GIB)))
+    assert cuda.free_memory() == 6 * GIB
+    assert cuda.kv_cache_budget(None, ranks=1) == pytest.approx(5 * GIB)
