@@ -11,6 +11,9 @@ import typer
 _USAGE_ERROR: Any = typer.BadParameter.__base__
 _CLICK_ERROR: Any = _USAGE_ERROR.__base__
 
+TOKENS_LIMIT = 2**24
+"""Most tokens that an option may ask for: beyond any model's context, still a message that fits memory."""
+
 _TRUE = {"true", "1", "yes", "on"}
 _FALSE = {"false", "0", "no", "off"}
 
@@ -63,8 +66,8 @@ def _given_value(
     environment: Mapping[str, str],
 ) -> str | None:
     flags = getattr(parameter, "opts", [])
-    for number, argument in enumerate(arguments):
-        flag, equals, value = argument.partition("=")
+    for number in reversed(range(len(arguments))):  # of an option given twice, the last one counts
+        flag, equals, value = arguments[number].partition("=")
         if flag in flags:
             return value if equals else next(iter(arguments[number + 1 :]), None)
     return environment.get(str(getattr(parameter, "envvar", None)))

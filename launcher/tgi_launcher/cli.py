@@ -38,6 +38,9 @@ def launch(settings: Settings) -> int:
     except (SettingsError, ModelFilesError, PreflightError) as error:
         _log.error(str(error))
         return 1
+    except OSError as error:  # a path that no file system takes, a file that may not be read
+        _log.error(f"cannot start: {error}")
+        return 1
     return asyncio.run(Supervisor(group).run())
 
 

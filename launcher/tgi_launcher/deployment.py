@@ -45,7 +45,7 @@ def choose_num_shard(settings: Settings, gpus: int, config: Mapping[str, Any]) -
         config: the model's config.json.
 
     Raises:
-        SettingsError: the options contradict each other.
+        SettingsError: the options contradict each other, or the model cannot be cut into so many parts.
     """
     asked = settings.num_shard
     if settings.sharded == "false":
@@ -58,6 +58,7 @@ def choose_num_shard(settings: Settings, gpus: int, config: Mapping[str, Any]) -
         if asked is None and gpus < 2:
             raise SettingsError(f"--sharded true needs --num-shard, since {gpus} GPUs are visible")
     if asked is not None:
+        _check_shards(config, asked)
         return asked
     return max(count for count in range(1, max(gpus, 1) + 1) if _divides(config, count))
 
@@ -72,6 +73,15 @@ def name_compute_type(num_shard: int, gpus: Sequence[str], environment: Mapping[
     if name := environment.get("COMPUTE_TYPE"):
         return name
     return f"{num_shard}-{re.sub(r'[^a-z0-9]+', '-', gpus[0].lower())}" if gpus else None
+
+
+def _check_shards(config: Mapping[str, Any], count: int) -> None:
+    """Refuse, before any of them is started, a number of shards that each of them would refuse."""
+    for name in ("num_attention_heads", "intermediate_size"):
+        if isinstance(size := config.get(name), int) and size % count:
+            raise SettingsError(
+                f"--num-shard {count} does not divide the model's {name}, which is {size}: choose another"
+            )
 
 
 def _divides(config: Mapping[str, Any], count: int) -> bool:

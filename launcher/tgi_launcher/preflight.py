@@ -30,12 +30,19 @@ def bind_address(hostname: str | None, environment: Mapping[str, str]) -> str:
     if hostname is None:
         value = environment.get(variable_name("--hostname"), "")
         return value if _is_address(value) else _ANY_ADDRESS
-    if _is_address(hostname):
-        return hostname
+    return resolve(hostname, "--hostname")
+
+
+def resolve(name: str, flag: str) -> str:
+    """The IP address of a host.
+
+    Raises:
+        PreflightError: it has none.
+    """
     try:
-        return str(socket.getaddrinfo(hostname, None, type=socket.SOCK_STREAM)[0][4][0])
-    except OSError:
-        raise PreflightError(f"--hostname {hostname} is not an address, and has none") from None
+        return str(socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)[0][4][0])
+    except (OSError, UnicodeError):  # the latter for a name that is too long
+        raise PreflightError(f"{flag} {name} is not an address, and has none") from None
 
 
 def check_port(address: str, port: int, flag: str) -> None:
@@ -66,7 +73,13 @@ def find_free_port() -> int:
 
 
 def shard_sockets(prefix: Path, num_shard: int) -> list[Path]:
-    """Sockets of all shards, by rank, named as TGI names them."""
+    """Sockets of all shards, by rank, named as TGI names them.
+
+    Raises:
+        PreflightError: the prefix is a folder by its form, so that no name can be made of it.
+    """
+    if prefix.name in {"", ".."}:
+        raise PreflightError(f"--shard-uds-path: {prefix} does not end in a name; try {prefix / 'shard'}")
     return [prefix.absolute().with_name(f"{prefix.name}-{rank}") for rank in range(num_shard)]
 
 

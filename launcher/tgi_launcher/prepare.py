@@ -14,7 +14,14 @@ from tgi_launcher.deployment import Deployment, choose_num_shard, choose_threads
 from tgi_launcher.machine import count_usable_cores, count_visible_gpus, list_gpus
 from tgi_launcher.output import ChildLog, CopiedLog
 from tgi_launcher.plan import ProcessPlan, plan_download, plan_router, plan_shards
-from tgi_launcher.preflight import bind_address, check_port, clear_sockets, find_free_port, shard_sockets
+from tgi_launcher.preflight import (
+    bind_address,
+    check_port,
+    clear_sockets,
+    find_free_port,
+    resolve,
+    shard_sockets,
+)
 from tgi_launcher.processes import ChildOutput
 from tgi_launcher.readiness import router_answers, shard_answers
 from tgi_launcher.rules import check_settings
@@ -58,6 +65,8 @@ def deploy(
     num_shard = choose_num_shard(settings, count_visible_gpus(len(gpus), environment), read_config(model))
     address = bind_address(settings.hostname, environment)
     check_port(address, settings.port, "--port")
+    if num_shard > 1:
+        resolve(settings.master_addr or "localhost", "--master-addr")
     if settings.master_port is not None and num_shard > 1:
         check_port("127.0.0.1", settings.master_port, "--master-port")
     deployment = Deployment(

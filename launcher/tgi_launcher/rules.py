@@ -29,6 +29,8 @@ def check_settings(settings: Settings, environment: Mapping[str, str]) -> None:
             f"--max-input-tokens ({longest}) must be below --max-total-tokens ({total}): "
             "the answer needs room too"
         )
+    if settings.master_port == settings.port:
+        raise SettingsError(f"--port and --master-port are both {settings.port}: give each its own")
     batch_total = settings.max_batch_total_tokens
     if total is not None and batch_total is not None and total > batch_total:
         raise SettingsError(

@@ -9,7 +9,7 @@ import typer
 
 from tgi_common.choices import Dtype, RopeScaling
 from tgi_common.hub import BUNDLED_MODEL_ID
-from tgi_common.options import option, parse_boolean
+from tgi_common.options import TOKENS_LIMIT, option, parse_boolean
 
 MODEL = "Model"
 SHARDS = "Shards"
@@ -119,18 +119,20 @@ class Settings:
             "--max-input-tokens",
             help="Longest prompt; if not given, what the model and the memory allow.",
             min=1,
+            max=TOKENS_LIMIT,
         ),
     ] = None
     max_input_length: Annotated[
         int | None,
-        _limits("--max-input-length", help="Old name of --max-input-tokens.", min=1),
+        _limits("--max-input-length", help="Old name of --max-input-tokens.", min=1, max=TOKENS_LIMIT),
     ] = None
     max_total_tokens: Annotated[
         int | None,
         _limits(
             "--max-total-tokens",
             help="Longest prompt and answer together; if not given, what the model and the memory allow.",
-            min=1,
+            min=2,
+            max=TOKENS_LIMIT,
         ),
     ] = None
     max_best_of: Annotated[int, _limits("--max-best-of", help="Largest best_of.", min=1)] = 2
@@ -161,6 +163,7 @@ class Settings:
             "--max-batch-prefill-tokens",
             help="Most prompt tokens in one step; longer prompts are cut. [default: the router's]",
             min=1,
+            max=TOKENS_LIMIT,
         ),
     ] = None
     max_batch_total_tokens: Annotated[

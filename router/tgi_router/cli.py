@@ -11,7 +11,7 @@ import uvloop
 
 from tgi_common.hub import BUNDLED_MODEL_ID, ModelSource
 from tgi_common.logging import LogLevel, configure_logging
-from tgi_common.options import option, run_command
+from tgi_common.options import TOKENS_LIMIT, option, run_command
 from tgi_common.process import die_with_parent
 from tgi_router.app import serve
 from tgi_router.batching.batcher import JoinPolicy
@@ -38,14 +38,27 @@ def route(
     ] = 5,
     max_input_tokens: Annotated[
         int | None,
-        option("--max-input-tokens", help="Longest prompt; warmup decides if not given.", min=1),
+        option(
+            "--max-input-tokens",
+            help="Longest prompt; warmup decides if not given.",
+            min=1,
+            max=TOKENS_LIMIT,
+        ),
     ] = None,
     max_total_tokens: Annotated[
         int | None,
-        option("--max-total-tokens", help="Longest prompt and answer; warmup decides if not given.", min=2),
+        option(
+            "--max-total-tokens",
+            help="Longest prompt and answer; warmup decides if not given.",
+            min=2,
+            max=TOKENS_LIMIT,
+        ),
     ] = None,
     max_batch_prefill_tokens: Annotated[
-        int, option("--max-batch-prefill-tokens", help="Prompt tokens computed in one step.", min=1)
+        int,
+        option(
+            "--max-batch-prefill-tokens", help="Prompt tokens computed in one step.", min=1, max=TOKENS_LIMIT
+        ),
     ] = 4096,
     max_batch_total_tokens: Annotated[
         int | None,

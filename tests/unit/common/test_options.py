@@ -80,6 +80,7 @@ def test_booleans_can_be_false(run: Run, capsys: Capture, word: str) -> None:
     ("arguments", "environment", "told"),
     [
         (["--port", "abc"], {}, ["--port", "integer", "'abc'"]),
+        (["-p", "7", "--port", "8", "--port=x9"], {}, ["--port", "integer", "'x9'"]),
         (["--port=99999"], {}, ["--port", "65535", "'99999'"]),
         ([], {"PORT": "abc"}, ["--port", "PORT", "integer", "'abc'"]),
         ([], {"JSON_OUTPUT": "maybe"}, ["--json-output", "JSON_OUTPUT", "boolean", "'maybe'"]),

@@ -42,6 +42,13 @@ def test_help_names_the_options_in_groups() -> None:
         ([], {"LOG_LEVEL": "loud"}, 2, "choose one of trace, debug"),
         (["--max-input-tokens", "9", "--max-total-tokens", "9"], {}, 1, "must be below"),
         (["--model-id", "/no/such/folder"], {}, 1, "/no/such/folder is not a folder"),
+        (["--model-id", "x" * 5000], {}, 1, "File name too long"),
+        (["--max-total-tokens", "1"], {}, 2, "greater than or equal to 2"),
+        (["--max-total-tokens", "5000000000"], {}, 2, "less than or equal to"),
+        (["--max-input-tokens", "5000000000"], {}, 2, "less than or equal to"),
+        (["--max-batch-prefill-tokens", "5000000000"], {}, 2, "less than or equal to"),
+        (["--hostname", "x" * 300], {}, 1, "is not an address"),
+        (["--master-addr", "no.such.host.invalid", "--num-shard", "2"], {}, 1, "no.such.host.invalid is not"),
         ([], {"API_KEY": "secret-key"}, 1, "API_KEY is set"),
     ],
 )

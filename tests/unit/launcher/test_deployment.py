@@ -29,7 +29,8 @@ def test_gpus_that_the_heads_cannot_be_spread_over_are_left_out() -> None:
 
 
 def test_a_number_that_is_asked_for_is_taken() -> None:
-    assert chosen(num_shard=3) == 3
+    assert chosen(num_shard=16) == 16
+    assert chosen(num_shard=3, config={}) == 3
     assert chosen(num_shard=2, sharded="true") == 2
     assert chosen(gpus=4, num_shard=1) == 1
 
@@ -46,6 +47,10 @@ def test_sharded_false_is_one_shard_however_many_gpus() -> None:
         ({"sharded": "true", "num_shard": 1}, "--sharded true contradicts --num-shard 1"),
         ({"sharded": "true"}, "--sharded true needs --num-shard, since 0 GPUs are visible"),
         ({"sharded": "true", "gpus": 1}, "since 1 GPUs are visible"),
+        (
+            {"num_shard": 1000},
+            "--num-shard 1000 does not divide the model's num_attention_heads, which is 32",
+        ),
     ],
 )
 def test_contradictions_are_refused(options: dict[str, Any], told: str) -> None:
@@ -73,6 +78,7 @@ def test_the_compute_type_is_written_as_tgi_does() -> None:
         ({"max_input_tokens": 5, "max_total_tokens": 5}, r"--max-input-tokens \(5\) must be below"),
         ({"max_input_length": 6, "max_total_tokens": 5}, r"\(6\) must be below --max-total-tokens \(5\)"),
         ({"max_total_tokens": 9, "max_batch_total_tokens": 8}, r"\(9\) must not exceed .* \(8\)"),
+        ({"port": 4000, "master_port": 4000}, "--port and --master-port are both 4000"),
     ],
 )
 def test_limits_that_contradict_each_other_are_refused(options: dict[str, Any], told: str) -> None:

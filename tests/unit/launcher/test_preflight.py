@@ -39,6 +39,12 @@ def leave_stale(path: Path) -> None:
         listener.bind(str(path))
 
 
+@pytest.mark.parametrize("prefix", ["", "/", "..", "/tmp/.."])
+def test_a_prefix_of_sockets_must_have_a_name(prefix: str) -> None:
+    with pytest.raises(PreflightError, match="--shard-uds-path"):
+        shard_sockets(Path(prefix), 1)
+
+
 @pytest.mark.parametrize(
     ("hostname", "environment", "address"),
     [
