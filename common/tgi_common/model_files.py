@@ -106,14 +106,24 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InvalidConfigError(f"{folder} is not a model folder: it has no config.json")
     try:
-        config = _read_json(path)
+        config = read_json_object(path)
     except ModelFilesError as error:
         raise InvalidConfigError(str(error)) from None
-    if not isinstance(config, dict):
-        raise InvalidConfigError(f"{path} must hold a JSON object, not {type(config).__name__}")
     if not isinstance(config.get("model_type"), str):
         raise InvalidConfigError(f"{path} does not say its model_type")
     return config
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The JSON object that a file holds.
+
+    Raises:
+        ModelFilesError: it cannot be read, is not JSON, or holds something else.
+    """
+    content = _read_json(path)
+    if not isinstance(content, dict):
+        raise ModelFilesError(f"{path} must hold a JSON object, not {type(content).__name__}")
+    return content
 
 
 def _read_json(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
@@ -121,7 +131,7 @@ def _read_json(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
         return json.loads(path.read_bytes())
     except OSError as error:
         raise ModelFilesError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the latter for brackets within brackets without end
         raise ModelFilesError(f"{path} is not valid JSON: {error}") from None
 
 

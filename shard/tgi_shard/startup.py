@@ -1,13 +1,12 @@
 """From settings to an engine that waits for its warmup: files, ranks, weights, tokenizer."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
 from tgi_common.hub import fetch_config_files
-from tgi_common.model_files import read_config
+from tgi_common.model_files import read_config, read_json_object
 from tgi_shard.attention.registry import select_backend
 from tgi_shard.distributed import World, connect
 from tgi_shard.engine.engine import Engine
@@ -15,7 +14,7 @@ from tgi_shard.engine.memory import CacheMaker
 from tgi_shard.engine.outputs import OutputWriter
 from tgi_shard.engine.worker import EngineThread
 from tgi_shard.models.config import DTYPES, ModelConfig
-from tgi_shard.models.config_reader import JsonObject
+from tgi_shard.models.config_reader import ConfigReader, JsonObject
 from tgi_shard.models.load import load_model
 from tgi_shard.models.registry import read_model_config
 from tgi_shard.platform import select_platform
@@ -117,11 +116,18 @@ def served_length(
     """The longest sequence to serve: what is wanted, else what the model and its tokenizer declare.
 
     Raises:
-        LengthError: more is wanted than the positions reach, RoPE scaling included.
+        LengthError: more is wanted than the positions reach, RoPE scaling included, or less than 2 tokens
+            are declared.
     """
     declared = config.max_position_embeddings
     if wanted is None:
-        return min(declared, tokenizer.model_max_length or declared)
+        longest = min(declared, tokenizer.model_max_length or declared)
+        if longest < 2:
+            raise LengthError(
+                f"the model declares a longest text of {longest} token; at least 2 are needed, a prompt and "
+                "its answer: check max_position_embeddings and model_max_length, or set max_total_tokens"
+            )
+        return longest
     rope = config_json.get("rope_parameters") or config_json.get("rope_scaling") or {}
     trained = rope.get("original_max_position_embeddings") or declared
     limit = max(declared, int(trained * float(rope.get("factor") or 1.0)))
@@ -142,10 +148,14 @@ def override_rope(config: JsonObject, rope: RopeOverride | None) -> JsonObject:
 
 
 def find_eos_ids(folder: Path, config: ModelConfig, tokenizer: ShardTokenizer) -> frozenset[int]:
-    """All ids that end a generation: generation_config.json's (else config.json's), and the tokenizer's."""
-    path = folder / "generation_config.json"
-    declared = json.loads(path.read_bytes()).get("eos_token_id") if path.is_file() else None
-    if declared is None:
-        declared = config.eos_token_ids
-    ids = (declared,) if isinstance(declared, int) else tuple(declared)
+    """All ids that end a generation: generation_config.json's (else config.json's), and the tokenizer's.
+
+    Raises:
+        ModelFilesError, ConfigError: generation_config.json cannot be read, or names no ids.
+    """
+    path, ids = folder / "generation_config.json", config.eos_token_ids
+    if path.is_file():
+        generation = ConfigReader(read_json_object(path), path.name)
+        if "eos_token_id" in generation:
+            ids = generation.token_ids("eos_token_id")
     return frozenset(i for i in (*ids, tokenizer.eos_token_id) if i is not None)

@@ -61,7 +61,7 @@ class WeightLoader:
         """
         self._check(name, shape)
         own = torch.empty(*shape, dtype=self._dtype, device=self._device)
-        return own.copy_(self._weights.get(name))
+        return own.copy_(_numbers(name, self._weights.get(name)))
 
     def rows(self, parts: Sequence[Part], *columns: int, padded_rows: int = 0) -> Tensor:
         """Rows of one or more tensors below each other: [sum of rows, *columns].
@@ -74,13 +74,15 @@ class WeightLoader:
         Raises:
             WeightsError: one is missing, or has another shape.
         """
+        for part in parts:  # all of them first: a wrong size is refused before memory is asked for it
+            self._check(part.name, (part.span.total, *columns))
         filled = sum(part.span.size for part in parts)
         own = torch.empty(max(filled, padded_rows), *columns, dtype=self._dtype, device=self._device)
         own[filled:].zero_()
         start = 0
         for name, span in ((part.name, part.span) for part in parts):
-            self._check(name, (span.total, *columns))
-            own[start : start + span.size].copy_(self._weights.get_shard(name, 0, span.start, span.stop))
+            rows = self._weights.get_shard(name, 0, span.start, span.stop)
+            own[start : start + span.size].copy_(_numbers(name, rows))
             start += span.size
         return own
 
@@ -93,7 +95,8 @@ class WeightLoader:
         span = part.span
         self._check(part.name, (rows, span.total))
         own = torch.empty(rows, span.size, dtype=self._dtype, device=self._device)
-        return own.copy_(self._weights.get_shard(part.name, 1, span.start, span.stop))
+        columns = self._weights.get_shard(part.name, 1, span.start, span.stop)
+        return own.copy_(_numbers(part.name, columns))
 
     def _check(self, name: str, expected: Sequence[int]) -> None:
         self.read.add(name)
@@ -104,3 +107,17 @@ class WeightLoader:
             raise WeightsError(
                 f"tensor {name} has shape {list(found)}, but config.json asks for {list(expected)}"
             )
+
+
+def _numbers(name: str, tensor: Tensor) -> Tensor:
+    """The tensor, if its numbers are the weights themselves.
+
+    Raises:
+        WeightsError: it is of a type that only quantized checkpoints store weights in.
+    """
+    if not tensor.is_floating_point():
+        raise WeightsError(
+            f"tensor {name} holds whole numbers ({tensor.dtype}), as in quantized checkpoints, which are not "
+            "supported yet"
+        )
+    return tensor

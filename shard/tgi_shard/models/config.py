@@ -13,6 +13,9 @@ from tgi_shard.models.rope_config import read_rope
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 """Types that a model can be served in, by the names that options and config.json give them."""
 
+MAX_LAYERS = 10_000
+"""Far more than any model has: a wrong number must be told of, not fill the memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
@@ -99,6 +102,10 @@ def read_common(reader: ConfigReader) -> ModelConfig:
             f"config.json: num_key_value_heads {num_kv_heads} does not divide num_attention_heads {num_heads}"
         )
     num_layers = reader.integer("num_hidden_layers")
+    if num_layers > MAX_LAYERS:
+        raise ConfigError(
+            f"config.json: num_hidden_layers is {num_layers}; at most {MAX_LAYERS} can be served"
+        )
     head_dim = _read_head_dim(reader, hidden_size, num_heads)
     max_position_embeddings = reader.integer("max_position_embeddings")
     return ModelConfig(

@@ -1,5 +1,6 @@
 """Typed look-ups in a config.json: what is missing or of the wrong type is named in the error."""
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,10 +30,14 @@ class ConfigReader:
         return value
 
     def number(self, key: str, default: float | None = None) -> float:
-        """Any finite or infinite number."""
+        """A finite number."""
         value = self._value(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self._wrong(key, "a number", value)
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not abs(value) <= sys.float_info.max
+        ):
+            raise self._wrong(key, "a finite number", value)
         return float(value)
 
     def optional_number(self, key: str) -> float | None:

@@ -94,6 +94,7 @@ def test_a_config_is_read(tmp_path: Path) -> None:
         ("{}", "does not say its model_type"),
         ('{"model_type": 3}', "does not say its model_type"),
         ("\xff", "is not valid JSON"),
+        ("[" * 100_000, "is not valid JSON"),
     ],
 )
 def test_a_bad_config_is_told_in_one_line(tmp_path: Path, text: str | None, reason: str) -> None:

@@ -1,6 +1,7 @@
 """What config.json may say, and how it is refused when it makes no sense."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,10 @@ def test_a_missing_size_is_named(missing: str) -> None:
         ),
         ({"model_type": "qwen2", "layer_types": ["chunked", "chunked"]}, "layer_types names 'chunked'"),
         ({"model_type": "qwen2", "layer_types": ["sliding_attention"] * 2}, "no sliding_window is in use"),
+        ({"num_hidden_layers": 10**15}, "num_hidden_layers is 1000000000000000; at most 10000"),
+        ({"rms_norm_eps": math.nan}, "'rms_norm_eps' must be a finite number, found nan"),
+        ({"rms_norm_eps": 10**400}, "'rms_norm_eps' must be a finite number"),
+        ({"rope_theta": math.inf}, "'rope_theta' must be a finite number, found inf"),
         ({"model_type": "qwen2", "layer_types": "full"}, "'layer_types' must be a list of strings"),
     ],
 )

@@ -81,6 +81,18 @@ def test_a_tensor_of_another_shape_is_named_with_both_shapes(
     assert str(error.value) == f"tensor {name} has shape {found}, but config.json asks for {expected}"
 
 
+def test_a_size_that_no_memory_holds_is_refused_by_the_tensors_shape(llama: PreTrainedModel) -> None:
+    with pytest.raises(WeightsError, match=r"config.json asks for \[1000000000000, \d+\]"):
+        load_ours(llama, config=config_json(llama) | {"vocab_size": 10**12})
+
+
+def test_whole_numbers_are_not_taken_for_weights(llama: PreTrainedModel) -> None:
+    tensors = checkpoint(llama)
+    name = "model.layers.0.mlp.down_proj.weight"
+    with pytest.raises(WeightsError, match=f"{name} holds whole numbers .torch.int8., as in quantized"):
+        load_ours(llama, tensors={**tensors, name: tensors[name].to(torch.int8)})
+
+
 def test_a_bias_that_the_config_asks_for_must_be_there(llama: PreTrainedModel) -> None:
     with pytest.raises(WeightsError, match=r"no tensor model.layers.0.self_attn.q_proj.bias"):
         load_ours(llama, config={**config_json(llama), "attention_bias": True})

@@ -146,7 +146,7 @@ def test_greedy_text_crosses_the_trained_length_as_in_transformers() -> None:
             "rope type 'cubic' is not one of default, linear",
         ),
         ({"rope_scaling": {"type": "linear"}}, "rope_scaling lacks 'factor'"),
-        ({"rope_scaling": {"type": "linear", "factor": "2"}}, "'factor' must be a number, found '2'"),
+        ({"rope_scaling": {"type": "linear", "factor": "2"}}, "'factor' must be a finite number, found '2'"),
         ({"rope_scaling": {"type": "dynamic", "factor": 0.5}}, "must be at least 1, found 0.5"),
         ({"rope_scaling": ["linear"]}, "'rope_scaling' must be an object"),
         ({"rope_scaling": {"type": "llama3", "factor": 8.0}}, "lacks 'low_freq_factor'"),
