@@ -76,10 +76,13 @@ def shard_sockets(prefix: Path, num_shard: int) -> list[Path]:
     """Sockets of all shards, by rank, named as TGI names them.
 
     Raises:
-        PreflightError: the prefix is a folder by its form, so that no name can be made of it.
+        PreflightError: the prefix is a folder by its form, so that no name can be made of it, or has a
+            character that means something else in the address that gRPC makes of it.
     """
     if prefix.name in {"", ".."}:
         raise PreflightError(f"--shard-uds-path: {prefix} does not end in a name; try {prefix / 'shard'}")
+    if set("%?#") & set(str(prefix.absolute())):
+        raise PreflightError(f"--shard-uds-path: {prefix.absolute()} must not contain any of % ? #")
     return [prefix.absolute().with_name(f"{prefix.name}-{rank}") for rank in range(num_shard)]
 
 

@@ -61,9 +61,11 @@ def _unpickle(path: Path) -> object:
         # What torch saved before 1.6 is no zip file and cannot be mapped into memory.
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
-        match = _FORBIDDEN_GLOBAL.search(str(error))
-        needs = f" ({match[1]})" if match else ""
-        raise WeightsError(f"{path} is refused: loading it would run code{needs}") from None
+        if match := _FORBIDDEN_GLOBAL.search(str(error)):
+            raise WeightsError(f"{path} is refused: loading it would run code ({match[1]})") from None
+        raise WeightsError(
+            f"{path} cannot be read: it is no PyTorch checkpoint, or one that would run code"
+        ) from None
     except (RuntimeError, EOFError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else "it ends too early"
         raise WeightsError(f"{path} cannot be read: {reason}") from None

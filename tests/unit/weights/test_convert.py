@@ -84,6 +84,12 @@ class RunsCode:
         return os.system, ("touch pwned",)
 
 
+def test_bytes_that_are_no_pickle_are_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / "pytorch_model.bin").write_bytes(b"garbage")
+    with pytest.raises(WeightsError, match="pytorch_model.bin cannot be read: it is no PyTorch checkpoint"):
+        convert_file(tmp_path / "pytorch_model.bin", tmp_path / "model.safetensors")
+
+
 def test_a_pickle_that_runs_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(WeightsError, match=r"is refused: loading it would run code \(.*system\)"):
