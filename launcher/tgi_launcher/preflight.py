@@ -81,8 +81,8 @@ def shard_sockets(prefix: Path, num_shard: int) -> list[Path]:
     """
     if prefix.name in {"", ".."}:
         raise PreflightError(f"--shard-uds-path: {prefix} does not end in a name; try {prefix / 'shard'}")
-    if set("%?#") & set(str(prefix.absolute())):
-        raise PreflightError(f"--shard-uds-path: {prefix.absolute()} must not contain any of % ? #")
+    if set("%?#,") & set(str(prefix.absolute())):
+        raise PreflightError(f"--shard-uds-path: {prefix.absolute()} must not contain any of % ? # ,")
     return [prefix.absolute().with_name(f"{prefix.name}-{rank}") for rank in range(num_shard)]
 
 

@@ -86,7 +86,7 @@ class RunsCode:
 
 def test_bytes_that_are_no_pickle_are_told_as_such(tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").write_bytes(b"garbage")
-    with pytest.raises(WeightsError, match="pytorch_model.bin cannot be read: it is no PyTorch checkpoint"):
+    with pytest.raises(WeightsError, match=r"model\.bin cannot be read: it is no PyTorch checkpoint"):
         convert_file(tmp_path / "pytorch_model.bin", tmp_path / "model.safetensors")
 
 
