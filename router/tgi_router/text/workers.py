@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from tgi_router.generation import OverloadedError
 
@@ -32,11 +32,33 @@ class TextWorkers:
         if self._pending >= self._max_pending:
             raise OverloadedError("Model is overloaded")
         self._pending += 1
+        job = _Job(work)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+            return await asyncio.get_running_loop().run_in_executor(self._pool, job)
         finally:
             self._pending -= 1
+            job.drop()
 
     def close(self) -> None:
         """Let the threads end; what has not begun is dropped."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+class _Job(Generic[T]):
+    """A piece of work that can be let go while it stands in the pool's line, which keeps what was cancelled.
+
+    Without that, clients that send long texts and leave could fill the memory behind one slow text.
+    """
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        self._work: Callable[[], T] | None = work
+
+    def __call__(self) -> T:
+        work = self._work
+        if work is None:
+            raise asyncio.CancelledError
+        return work()
+
+    def drop(self) -> None:
+        """Let go of the work, done or not."""
+        self._work = None

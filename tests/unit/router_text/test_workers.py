@@ -1,7 +1,9 @@
 """Text work in threads: bounded, cancellable."""
 
 import asyncio
+import gc
 import threading
+import weakref
 
 import pytest
 
@@ -32,6 +34,31 @@ async def test_more_than_the_bound_is_refused_and_room_is_free_again_afterwards(
     await asyncio.gather(*waiting)
     assert await workers.run(lambda: 5) == 5
     workers.close()
+
+
+class Text:
+    """A long text that waits for a thread."""
+
+    def read(self) -> None:
+        """Work on it."""
+
+
+async def test_cancelled_work_holds_no_memory_while_the_threads_are_busy() -> None:
+    workers, gate, text = TextWorkers(1, 5), threading.Event(), Text()
+    kept = weakref.ref(text)
+    busy = asyncio.create_task(workers.run(gate.wait))
+    waiting = asyncio.create_task(workers.run(text.read))
+    del text
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait({waiting})
+    del waiting
+    gc.collect()
+    is_kept = kept() is not None
+    gate.set()
+    await busy
+    workers.close()
+    assert not is_kept
 
 
 async def test_cancelled_work_that_has_not_begun_is_not_done() -> None:
