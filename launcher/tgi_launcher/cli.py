@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import os
+import signal
 import sys
 from typing import Annotated, Any, cast
 
@@ -92,11 +93,10 @@ app.command()(_make_command())
 
 def main() -> None:
     """Entry point of `text-generation-launcher`."""
-    try:
-        run_command(app)
-    except KeyboardInterrupt:
-        # Only before any process was started; later the signal has a handler.
-        sys.exit(130)
+    # Until the supervisor listens for it, Ctrl-C ends the process as SIGTERM does: nothing runs yet,
+    # and libraries swallow a KeyboardInterrupt (pydantic does, in compiled code).
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    run_command(app)
 
 
 if __name__ == "__main__":

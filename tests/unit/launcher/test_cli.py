@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -66,3 +67,22 @@ def test_what_cannot_start_says_why_in_its_only_line(
 def test_a_log_filter_as_tgi_takes_it_is_understood(tmp_path: Path) -> None:
     done = run("--model-id", str(tmp_path), LOG_LEVEL="info,hyper=warn")
     assert "has no config.json" in done.stdout
+
+
+def test_an_early_ctrl_c_ends_it_even_inside_a_library_that_swallows_it() -> None:
+    program = """
+import os, signal
+import tgi_launcher.cli as cli
+
+def swallow(app):
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except KeyboardInterrupt:
+        pass
+
+cli.run_command = swallow
+cli.main()
+print("went on")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
