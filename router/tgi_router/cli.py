@@ -55,11 +55,14 @@ def route(
         ),
     ] = None,
     max_batch_prefill_tokens: Annotated[
-        int,
+        int | None,
         option(
-            "--max-batch-prefill-tokens", help="Prompt tokens computed in one step.", min=1, max=TOKENS_LIMIT
+            "--max-batch-prefill-tokens",
+            help="Prompt tokens computed in one step; 4096, or what the memory holds, if not given.",
+            min=1,
+            max=TOKENS_LIMIT,
         ),
-    ] = 4096,
+    ] = None,
     max_batch_total_tokens: Annotated[
         int | None,
         option(

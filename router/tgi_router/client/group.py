@@ -60,11 +60,6 @@ class ShardGroup:
             raise ShardError(f"the shard at {master_uds_path} knows of no shards, not even itself")
         return cls([ShardClient(path) for path in paths])
 
-    @property
-    def size(self) -> int:
-        """Number of shards."""
-        return len(self._clients)
-
     async def close(self) -> None:
         """Close all connections."""
         await asyncio.gather(*(client.close() for client in self._clients))

@@ -15,11 +15,9 @@ class ShardInfo:
     requires_padding: bool
     dtype: str
     device_type: str
-    window_size: int | None
     speculate: int
     support_chunking: bool
     use_prefix_caching: bool
-    attention_impl: str
     block_size: int
     max_inflight_steps: int
     accepts_input_ids: bool
@@ -31,11 +29,9 @@ class ShardInfo:
             requires_padding=response.requires_padding,
             dtype=response.dtype,
             device_type=response.device_type,
-            window_size=response.window_size if response.HasField("window_size") else None,
             speculate=response.speculate,
             support_chunking=response.support_chunking,
             use_prefix_caching=response.use_prefix_caching,
-            attention_impl=response.attention_impl,
             block_size=response.block_size,
             max_inflight_steps=max(1, response.max_inflight_steps),
             accepts_input_ids=response.accepts_input_ids,

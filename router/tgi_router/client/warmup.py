@@ -9,6 +9,8 @@ from tgi_router.client.messages import ShardInfo
 WARMUP_WORD = "_test "
 # TGI's bound where neither the shards nor the user name one.
 LEAST_BATCH_TOTAL_TOKENS = 16000
+# TGI's, too.
+DEFAULT_BATCH_PREFILL_TOKENS = 4096
 
 
 class LimitsError(ValueError):
@@ -19,11 +21,16 @@ class LimitsError(ValueError):
 class WantedLimits:
     """Limits as the user set them; None leaves the choice to warmup."""
 
-    max_batch_prefill_tokens: int
+    max_batch_prefill_tokens: int | None = None
     max_input_tokens: int | None = None
     max_total_tokens: int | None = None
     max_batch_total_tokens: int | None = None
     max_batch_size: int | None = None
+
+    @property
+    def largest_prefill(self) -> int:
+        """Prompt tokens of the largest step to warm up with."""
+        return self.max_batch_prefill_tokens or DEFAULT_BATCH_PREFILL_TOKENS
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +81,7 @@ def warmup_request(wanted: WantedLimits, info: ShardInfo) -> pb.WarmupRequest:
     request ids, which are all 0 there.
     """
     requests: list[pb.Request] = []
-    left = wanted.max_batch_prefill_tokens
+    left = wanted.largest_prefill
     while left > 0 and (wanted.max_batch_size is None or len(requests) < wanted.max_batch_size):
         length = min(wanted.max_input_tokens or left, left)
         requests.append(_warmup_prompt(len(requests), length, wanted, info))
@@ -82,7 +89,7 @@ def warmup_request(wanted: WantedLimits, info: ShardInfo) -> pb.WarmupRequest:
     return pb.WarmupRequest(
         batch=pb.Batch(id=0, requests=requests, size=len(requests), max_tokens=wanted.max_input_tokens or 0),
         max_input_tokens=wanted.max_input_tokens,
-        max_prefill_tokens=wanted.max_batch_prefill_tokens,
+        max_prefill_tokens=wanted.largest_prefill,
         max_total_tokens=wanted.max_total_tokens,
     )
 
@@ -129,16 +136,18 @@ def settle_limits(wanted: WantedLimits, info: ShardInfo, answer: pb.WarmupRespon
     elif wanted.max_batch_total_tokens is not None:
         batch_total = wanted.max_batch_total_tokens
     else:
-        batch_total = max(LEAST_BATCH_TOTAL_TOKENS, max_total, wanted.max_batch_prefill_tokens)
+        batch_total = max(LEAST_BATCH_TOTAL_TOKENS, max_total, wanted.largest_prefill)
     longest = _longest_that_fits(batch_total, info)
     if max_total > longest and wanted.max_total_tokens is None:
         max_total = longest
         if wanted.max_input_tokens is None:
             max_input = min(max_input, max_total - 1)
+    prefill = wanted.max_batch_prefill_tokens
     limits = ServerLimits(
         max_input_tokens=max_input,
         max_total_tokens=max_total,
-        max_batch_prefill_tokens=wanted.max_batch_prefill_tokens,
+        # A default that nobody asked for gives way to what there is.
+        max_batch_prefill_tokens=min(wanted.largest_prefill, batch_total) if prefill is None else prefill,
         max_batch_total_tokens=batch_total,
         max_batch_size=wanted.max_batch_size,
         shard=info,

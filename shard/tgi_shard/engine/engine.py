@@ -59,6 +59,11 @@ class Engine:
         self._ready: Ready | None = None
         self._lost: str | None = None
 
+    @property
+    def lost(self) -> str | None:
+        """Why no more steps can be taken: the ranks have lost each other. None while all is well."""
+        return self._lost
+
     def check_device(self) -> None:
         """Compute something small on the device; safe on any thread.
 

@@ -44,15 +44,11 @@ class StopChecker:
     A stop sequence is found wherever it occurs in the generated text, special tokens' text included, also
     across tokens and with more text after it. Of the text so far only as much is kept as a stop sequence can
     begin in.
-
-    Attributes:
-        matched: the stop sequence that was found: the one that begins first.
     """
 
-    __slots__ = ("_criteria", "_generated", "_keep", "_tail", "matched")
+    __slots__ = ("_criteria", "_generated", "_keep", "_tail")
 
     def __init__(self, criteria: StoppingCriteria) -> None:
-        self.matched: str | None = None
         self._criteria = criteria
         self._generated = 0
         self._tail = ""
@@ -75,8 +71,5 @@ class StopChecker:
 
     def _finds_stop_sequence(self, text: str) -> bool:
         searched = self._tail + text
-        found = [(searched.find(stop), stop) for stop in self._criteria.stop_sequences if stop in searched]
         self._tail = searched[max(len(searched) - self._keep, 0) :]
-        if found:
-            self.matched = min(found, key=lambda match: match[0])[1]
-        return bool(found)
+        return any(stop in searched for stop in self._criteria.stop_sequences)

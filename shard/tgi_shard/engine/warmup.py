@@ -46,13 +46,16 @@ def warmup_sequences(
         raise ValueError("Warmup needs at least one request, and max_prefill_tokens of at least 1")
     sequences: list[Sequence] = []
     next_block, budget = 1, request.max_prefill_tokens
-    for number, asked in enumerate(request.prompt_lengths):
+    # A prompt longer than the model's positions is cut in several: the memory of all of it is to be seen.
+    lengths = list(reversed(request.prompt_lengths))
+    while lengths and budget > 0:
+        asked = lengths.pop()
         length = min(asked, max_length - 1, budget)
-        if length <= 0:
-            break
+        if asked > length:
+            lengths.append(asked - length)
         blocks = -(-length // block_size)
         warm = EngineRequest(
-            id=number,
+            id=len(sequences),
             prompt_ids=(0,) * length,
             sampling=SamplingParameters(
                 temperature=0.9, top_k=10, top_p=0.9, typical_p=0.9, repetition_penalty=1.2

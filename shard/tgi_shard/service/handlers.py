@@ -41,7 +41,11 @@ class RequestsFailedError(RuntimeError):
 
 
 class TextGenerationService(generate_pb2_grpc.TextGenerationServiceServicer):
-    """Serves one engine. No handler awaits before its command is queued: calls run as they arrive."""
+    """Serves one engine. No handler awaits before its command is queued: calls run as they arrive.
+
+    Attributes:
+        lost: set once the ranks have lost each other, after which there is nothing left to serve.
+    """
 
     def __init__(
         self, engine: Engine, thread: EngineThread, reader: RequestReader, info: ShardInfo, urls: list[str]
@@ -51,6 +55,7 @@ class TextGenerationService(generate_pb2_grpc.TextGenerationServiceServicer):
         self._reader = reader
         self._info = info
         self._urls = urls
+        self.lost = asyncio.Event()
 
     def close(self) -> None:
         """Let the running step finish, for a bounded time."""
@@ -150,11 +155,11 @@ class TextGenerationService(generate_pb2_grpc.TextGenerationServiceServicer):
     async def _run(self, command: Callable[[], Result]) -> Result:
         # Shielded: a caller that gives up must not take a queued command from this rank alone.
         outcome = asyncio.wrap_future(self._thread.submit(command))
-        outcome.add_done_callback(_take_note)
+        outcome.add_done_callback(self._take_note)
         return await asyncio.shield(outcome)
 
-
-def _take_note(outcome: asyncio.Future[Any]) -> None:
-    """Look at an outcome, so that asyncio does not log a failure whose caller has given up."""
-    if not outcome.cancelled():
-        outcome.exception()
+    def _take_note(self, outcome: asyncio.Future[Any]) -> None:
+        if not outcome.cancelled():
+            outcome.exception()  # looked at, or asyncio logs a failure whose caller has given up
+        if self._engine.lost is not None:
+            self.lost.set()

@@ -31,6 +31,10 @@ CHANNEL_OPTIONS = [
 ]
 
 
+class LostRanksError(RuntimeError):
+    """No more steps can be computed with the other ranks."""
+
+
 class SocketPathError(ValueError):
     """The Unix socket cannot be created where it was asked for."""
 
@@ -78,6 +82,7 @@ async def serve(service: TextGenerationService, url: str) -> None:
     """Answer calls on `url` until SIGTERM or SIGINT, then let running calls finish; gRPC removes the socket.
 
     Raises:
+        LostRanksError: this rank and the others have lost each other. The launcher ends them all.
         SocketPathError: the path is too long, or its folder is not writable.
     """
     path = Path(url.removeprefix("unix://"))
@@ -101,5 +106,10 @@ async def serve(service: TextGenerationService, url: str) -> None:
         os.umask(old_mask)
     await server.start()
     log.info("server started", url=url)
-    await stop.wait()
+    await asyncio.wait(
+        [asyncio.ensure_future(event.wait()) for event in (stop, service.lost)],
+        return_when=asyncio.FIRST_COMPLETED,
+    )
     await server.stop(STOP_GRACE_SECONDS)
+    if service.lost.is_set():
+        raise LostRanksError("the shards have lost touch with each other; start the server again")

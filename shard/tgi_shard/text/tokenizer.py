@@ -31,7 +31,6 @@ class ShardTokenizer:
     """A model's tokenizer.
 
     Attributes:
-        vocab_size: number of tokens, added ones included; the model's own vocabulary can be larger.
         special_ids: tokens that `skip_special_tokens` leaves out.
         eos_token_id: the end-of-sequence token that the tokenizer itself names.
         model_max_length: the longest sequence, in tokens, that the tokenizer declares.
@@ -41,12 +40,10 @@ class ShardTokenizer:
         self,
         library: _Library,
         *,
-        vocab_size: int,
         special_ids: frozenset[int],
         eos_token_id: int | None,
         model_max_length: int | None,
     ) -> None:
-        self.vocab_size = vocab_size
         self.special_ids = special_ids
         self.eos_token_id = eos_token_id
         self.model_max_length = model_max_length
@@ -130,7 +127,6 @@ def _from_tokenizers(tokenizer: Tokenizer, eos_token: str | None, max_length: ob
     added = tokenizer.get_added_tokens_decoder()
     return ShardTokenizer(
         _TokenizersLibrary(tokenizer),
-        vocab_size=tokenizer.get_vocab_size(with_added_tokens=True),
         special_ids=frozenset(token_id for token_id, token in added.items() if token.special),
         eos_token_id=None if eos_token is None else tokenizer.token_to_id(eos_token),
         model_max_length=_limit(max_length),
@@ -156,7 +152,6 @@ def _load_with_transformers(folder: Path, *, trust_remote_code: bool) -> ShardTo
     added = {token_id for token_id, token in tokenizer.added_tokens_decoder.items() if token.special}
     return ShardTokenizer(
         _TransformersLibrary(tokenizer),
-        vocab_size=len(tokenizer),
         special_ids=frozenset({*added, *tokenizer.all_special_ids}),
         eos_token_id=tokenizer.eos_token_id,
         model_max_length=_limit(tokenizer.model_max_length),

@@ -115,4 +115,4 @@ def test_slots_number_the_tokens_of_blocks(
 def test_a_peer_that_knows_nothing_of_ours_runs_one_step_at_a_time_on_text() -> None:
     info = ShardInfo.from_response(pb.InfoResponse(block_size=1))
 
-    assert (info.max_inflight_steps, info.accepts_input_ids, info.window_size) == (1, False, None)
+    assert (info.max_inflight_steps, info.accepts_input_ids) == (1, False)

@@ -136,6 +136,14 @@ class TestTheLimits:
         with pytest.raises(LimitsError, match="must be at least `max_input_tokens`"):
             settle(TGI_PADDED, supported=None, max_input=70, max_total=80)
 
+    def test_a_default_step_gives_way_to_a_small_budget(self) -> None:
+        limits = settle_limits(
+            WantedLimits(),
+            info_of(PAGED),
+            pb.WarmupResponse(max_supported_total_tokens=800, max_input_tokens=99, max_total_tokens=100),
+        )
+        assert limits.max_batch_prefill_tokens == 800
+
     def test_a_step_must_fit_the_budget(self) -> None:
         with pytest.raises(LimitsError, match="must not exceed `max_batch_total_tokens`"):
             settle(PAGED, supported=400, max_input=40, max_total=80, max_batch_prefill_tokens=401)

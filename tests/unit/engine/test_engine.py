@@ -10,7 +10,7 @@ from tgi_shard.distributed import DistributedError
 from tgi_shard.engine.batch import UnknownBatchError
 from tgi_shard.engine.engine import Engine, NotWarmedUpError
 from tgi_shard.engine.stopping import FinishReason, StoppingCriteria
-from tgi_shard.engine.warmup import NotEnoughMemoryError, WarmupRequest
+from tgi_shard.engine.warmup import NotEnoughMemoryError, WarmupRequest, warmup_sequences
 from tgi_shard.platform import Platform
 from tgi_shard.sampling.parameters import SamplingParameters
 
@@ -260,6 +260,14 @@ def test_warmup_answers_the_limits_that_were_left_open(engine: Engine) -> None:
     assert limits.kv_tokens % 16 == 0
     limits = engine.warmup(WarmupRequest([100], 128, max_input_tokens=50, max_total_tokens=60))
     assert (limits.max_input_tokens, limits.max_total_tokens) == (50, 60)
+
+
+def test_warmup_computes_as_many_tokens_as_the_largest_prefill_will(engine: Engine) -> None:
+    request = WarmupRequest([1500], 1500, max_input_tokens=None, max_total_tokens=None)
+    sequences = warmup_sequences(request, block_size=16, max_length=512, tokenizer=engine._tokenizer)
+    assert [len(sequence.request.prompt_ids) for sequence in sequences] == [511, 511, 478]
+    blocks = [block for sequence in sequences for block in sequence.request.blocks]
+    assert sorted(set(blocks)) == blocks
 
 
 def test_warmup_refuses_more_positions_than_the_model_has(engine: Engine) -> None:

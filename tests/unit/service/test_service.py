@@ -18,11 +18,11 @@ from tgi_common.hub import ModelSource
 from tgi_proto import generate_pb2 as pb
 from tgi_proto import generate_pb2_grpc
 from tgi_shard import startup
+from tgi_shard.distributed import DistributedError
 from tgi_shard.engine.worker import EngineThread
 from tgi_shard.service.handlers import TextGenerationService
-from tgi_shard.service.server import MAX_SOCKET_PATH, SocketPathError, serve, socket_url
+from tgi_shard.service.server import MAX_SOCKET_PATH, LostRanksError, SocketPathError, serve, socket_url
 from tgi_shard.settings import ServeSettings
-from tgi_shard.startup import build_service
 
 
 class WorkDoneError(Exception):
@@ -30,6 +30,8 @@ class WorkDoneError(Exception):
 
 
 class FailingEngine:
+    lost = None
+
     """Fails once it may."""
 
     def __init__(self) -> None:
@@ -49,9 +51,8 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_llama(tmp_path_factory.mktemp("tiny"))
 
 
-@pytest.fixture
-async def url(tiny_folder: Path, tmp_path: Path) -> AsyncIterator[str]:
-    settings = ServeSettings(
+def shard_settings(tiny_folder: Path, tmp_path: Path) -> ServeSettings:
+    return ServeSettings(
         source=ModelSource(str(tiny_folder)),
         rank=0,
         world_size=1,
@@ -65,7 +66,12 @@ async def url(tiny_folder: Path, tmp_path: Path) -> AsyncIterator[str]:
         converted_weights=tmp_path / "converted",
         trust_remote_code=False,
     )
-    service = build_service(settings)
+
+
+@pytest.fixture
+async def url(tiny_folder: Path, tmp_path: Path) -> AsyncIterator[str]:
+    settings = shard_settings(tiny_folder, tmp_path)
+    service = startup.build_service(settings)
     url = socket_url(settings.uds_path, 0)
     server = asyncio.create_task(serve(service, url))
     async with grpc.aio.insecure_channel(url) as channel:
@@ -125,6 +131,30 @@ def test_the_model_is_loaded_on_the_thread_that_will_run_it(monkeypatch: pytest.
     with pytest.raises(WorkDoneError):
         startup.build_service(None)  # type: ignore[arg-type]
     assert names == ["engine"]
+
+
+async def test_a_rank_that_lost_the_others_ends(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = startup.build_service(shard_settings(tiny_folder, tmp_path))
+    url = socket_url(str(tmp_path / "shard"), 0)
+    server = asyncio.create_task(serve(service, url))
+    async with grpc.aio.insecure_channel(url) as channel:
+        stub = Stub(channel)
+        await asyncio.wait_for(channel.channel_ready(), 10)
+        await warm_up(stub)
+
+        def lose_touch(*_arguments: object) -> None:
+            raise DistributedError("rank 0 of 2 lost touch with the others")
+
+        monkeypatch.setattr(service._engine._model, "forward", lose_touch)
+        failed = await stub.Prefill(
+            pb.PrefillRequest(batch=batch(1, text_request(1, "on", 1)), accepts_errors=True)
+        )
+    assert "lost touch" in failed.errors[0].message
+    with pytest.raises(LostRanksError, match="lost touch"):
+        await asyncio.wait_for(server, 10)
+    service.close()
 
 
 async def test_info_says_how_batches_must_be_shaped(stub: Stub) -> None:
