@@ -159,9 +159,9 @@ class Batcher:
         """Run one step, with new requests if there is room for any."""
         await self._settle()
         room = self._room()
-        new = self._admission.choose(self._queue, room) if room is not None else None
-        if room is not None and new is not None:
-            self._note_start(new, room)
+        new = None if room is None else self._admission.choose(self._queue, room)
+        if new is not None:
+            self._note_start(new)
             await self._prefill(new)
         elif self._batches:
             await self._decode()
@@ -212,9 +212,13 @@ class Batcher:
         if self._chunking:
             prefill = limits.max_batch_prefill_tokens - running.cached.current_tokens
             return Room(prefill, tokens, requests)
-        waited = self._waiting_tokens >= self._policy.max_waiting_tokens
-        min_requests = 0 if waited else int(size * self._policy.waiting_served_ratio)
+        min_requests = 0 if self._wait_exceeded else int(size * self._policy.waiting_served_ratio)
         return Room(limits.max_batch_prefill_tokens, tokens, requests, min_requests)
+
+    @property
+    def _wait_exceeded(self) -> bool:
+        """Whether new requests have waited long enough to join however few they are."""
+        return self._waiting_tokens >= self._policy.max_waiting_tokens
 
     async def _prefill(self, new: NewBatch) -> None:
         batch = RunningBatch(
@@ -294,7 +298,7 @@ class Batcher:
         except Exception:
             logger.exception("the shards could not be cleared")
 
-    def _note_start(self, new: NewBatch, room: Room) -> None:
+    def _note_start(self, new: NewBatch) -> None:
         metrics = self._metrics
         metrics.batch_next_size.observe(len(new.entries))
         for entry in new.entries:
@@ -302,7 +306,7 @@ class Batcher:
                 metrics.prefix_cache_query_tokens.inc(entry.request.input_length)
                 metrics.prefix_cache_hit_tokens.inc(entry.allocation.prefix_length)
         if self._batches:
-            unchunked = "backpressure" if room.min_requests else "wait_exceeded"
+            unchunked = "wait_exceeded" if self._wait_exceeded else "backpressure"
             metrics.batch_concat.labels("chunking" if self._chunking else unchunked).inc()
 
     def _show_state(self) -> None:

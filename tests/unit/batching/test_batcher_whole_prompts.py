@@ -74,6 +74,20 @@ async def test_enough_new_requests_join_at_once(start: StartBench, kind: FakeSha
 
 
 @KINDS
+async def test_a_ratio_that_asks_for_no_new_request_is_no_wait_that_was_exceeded(
+    start: StartBench, kind: FakeShardKind
+) -> None:
+    bench = await start(kind, policy=JoinPolicy(waiting_served_ratio=0.3, max_waiting_tokens=5))
+    first = await run_first(bench, 20)
+    second = bench.submit(make_request([7] * 4, 2))
+    await finish(bench, *first, second)
+
+    assert [method for method, _, _ in bench.engine.calls[:2]] == ["prefill", "prefill"]
+    assert bench.metrics.batch_concat.labels("backpressure").value == 1
+    assert bench.metrics.batch_concat.labels("wait_exceeded").value == 0
+
+
+@KINDS
 async def test_a_batch_that_joined_runs_a_step_before_the_next_one_joins(
     start: StartBench, kind: FakeShardKind
 ) -> None:
