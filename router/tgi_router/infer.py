@@ -24,7 +24,8 @@ class Inference:
 
         with inference.acquire() as permit:             # OverloadedError when full, before any other work
             request = await validate(...)
-            async for event in inference.stream(permit, request):
+            stream = inference.stream(permit, request)
+            while events := await stream.take():
                 ...
     """
 
@@ -169,28 +170,15 @@ class Permit:
 class GenerationStream:
     """The events of one generation: prompt tokens if asked for, then tokens, then the end.
 
-    Iterate over single events, or `take` all that are ready together. Close it when done: while it is open it
-    holds its permit.
+    Close it when done: while it is open it holds its permit.
     """
 
     def __init__(self, inference: Inference, permit: Permit, entry: Entry) -> None:
         self._inference = inference
         self._permit = permit
         self._entry = entry
-        self._taken: list[GenerationEvent] = []
         self._finished = False
         self._closed = False
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> GenerationEvent:
-        if not self._taken:
-            self._taken = await self.take()
-            self._taken.reverse()
-            if not self._taken:
-                raise StopAsyncIteration
-        return self._taken.pop()
 
     async def take(self) -> list[GenerationEvent]:
         """All events that are ready, after waiting for at least one; empty after the last.
@@ -224,10 +212,6 @@ class GenerationStream:
             self._inference.cancel(self._entry)
             self._finish("dropped")
         self._permit.detach(self)
-
-    async def aclose(self) -> None:
-        """As `close`, for `contextlib.aclosing`."""
-        self.close()
 
     def _finish(self, failure: str) -> None:
         self._finished = True

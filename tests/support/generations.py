@@ -14,6 +14,7 @@ from tgi_router.generation import (
     StoppingParameters,
     ValidRequest,
 )
+from tgi_router.infer import GenerationStream
 
 GREEDY = SamplingParameters()
 
@@ -69,7 +70,7 @@ def expected_ids(prompt: Sequence[int], count: int, script: Script = counting_sc
     return [script(tuple(prompt), place) for place in range(count)]
 
 
-async def read_all(stream: EventStream) -> list[GenerationEvent]:
+async def read_all(stream: EventStream | GenerationStream) -> list[GenerationEvent]:
     """Every event of a stream to its end."""
     events: list[GenerationEvent] = []
     while taken := await stream.take():

@@ -1,13 +1,12 @@
 """Permits and streams: how many requests run, what ends them, what is counted."""
 
 import asyncio
-from contextlib import aclosing
 
 import pytest
 
 from support.batcher_bench import Bench, StartBench
 from support.fake_engine import PAGED, FakeShardError, FakeShardKind
-from support.generations import expected_ids, make_request, token_ids
+from support.generations import expected_ids, make_request, read_all, token_ids
 from tgi_router.batching.budget import RequestTooLargeError
 from tgi_router.generation import EndEvent, IncompleteGenerationError, OverloadedError, ShardError
 from tgi_router.infer import Inference
@@ -31,7 +30,7 @@ async def test_a_stream_yields_every_event_and_then_ends(start: StartBench) -> N
     inference = inference_on(bench)
 
     with inference.acquire() as permit:
-        events = [event async for event in inference.stream(permit, make_request([1, 2, 3], 5))]
+        events = await read_all(inference.stream(permit, make_request([1, 2, 3], 5)))
 
     assert token_ids(events) == expected_ids([1, 2, 3], 5)
     assert isinstance(events[-1], EndEvent)
@@ -76,7 +75,7 @@ async def test_a_permit_for_several_generations_is_all_or_nothing(start: StartBe
         streams = [inference.stream(permit, make_request([n], 3)) for n in (1, 2)]
         with pytest.raises(RuntimeError):
             inference.stream(permit, make_request([3], 3))
-        answers = [token_ids([event async for event in stream]) for stream in streams]
+        answers = [token_ids(await read_all(stream)) for stream in streams]
         assert bench.metrics.request_success.value == 1
         streams[0].close()
         assert inference.free_permits == 2
@@ -91,11 +90,12 @@ async def test_a_permit_is_held_until_its_stream_is_closed(start: StartBench) ->
     bench = await start(PAGED)
     inference = inference_on(bench)
     permit = inference.acquire()
-    async with aclosing(inference.stream(permit, make_request([1], 2))) as stream:
-        async for _ in stream:
-            pass
-        assert inference.free_permits == 3
+    stream = inference.stream(permit, make_request([1], 2))
 
+    await read_all(stream)
+
+    assert inference.free_permits == 3
+    stream.close()
     assert inference.free_permits == 4
 
 
@@ -106,8 +106,8 @@ async def test_closing_a_stream_cancels_its_generation(start: StartBench) -> Non
     stream = inference.stream(permit, make_request([1, 2, 3], 90))
     await stream.take()
 
-    await stream.aclose()
-    await stream.aclose()
+    stream.close()
+    stream.close()
     await bench.at_rest()
 
     assert bench.engine.batches == {}
@@ -135,8 +135,7 @@ async def test_a_cancelled_reader_frees_everything(start: StartBench) -> None:
 
     async def answer() -> None:
         with inference.acquire() as permit:
-            async for _ in inference.stream(permit, make_request([1, 2, 3], 90)):
-                pass
+            await read_all(inference.stream(permit, make_request([1, 2, 3], 90)))
 
     handler = asyncio.create_task(answer())
     await bench.shards.step_held()
@@ -198,8 +197,7 @@ async def test_a_finished_request_is_measured_once(start: StartBench) -> None:
     bench = await start(PAGED)
     inference = inference_on(bench)
     with inference.acquire() as permit:
-        async for _ in inference.stream(permit, make_request([1] * 7, 5)):
-            pass
+        await read_all(inference.stream(permit, make_request([1] * 7, 5)))
 
     for name in (
         "request_duration",
