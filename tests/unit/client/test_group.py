@@ -40,9 +40,10 @@ async def batch_of(group: ShardGroup, *ids: int, batch_id: int = 0, new_tokens: 
     return pb.Batch(id=batch_id, requests=messages, size=len(messages))
 
 
-async def test_one_shard_leads_to_all(group: ShardGroup) -> None:
-    assert group.size == 2
+async def test_one_shard_leads_to_all(served: FakeShards, group: ShardGroup) -> None:
     assert (await group.info()).block_size == 4
+    await group.clear_cache()
+    assert [service.engine.calls for service in served.services] == [[("clear_cache", [], [])]] * 2
 
 
 async def test_calls_reach_every_shard_and_answers_are_joined(served: FakeShards, group: ShardGroup) -> None:

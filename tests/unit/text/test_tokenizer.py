@@ -93,7 +93,6 @@ def test_what_the_configuration_says_is_read(model_folder: Path) -> None:
     assert tokenizer.eos_token_id == 1
     assert tokenizer.special_ids == {0, 1}
     assert tokenizer.model_max_length == 2048
-    assert tokenizer.vocab_size == bpe().get_vocab_size()
 
 
 @pytest.mark.parametrize("length", [None, 1e30, "2048"])
@@ -128,7 +127,7 @@ def test_tokens_that_only_the_configuration_names_special_are_special(tmp_path: 
     loaded = load_tokenizer(write(tmp_path, tokenizer, config))
     pad, x, y = (tokenizer.token_to_id(token) for token in ("<pad>", "<x>", "<y>"))
     assert loaded.special_ids == {0, 1, pad, x, y}
-    assert loaded.vocab_size == tokenizer.get_vocab_size()
+    assert len(loaded.encode("<not in the vocabulary>", add_special_tokens=False)) > 1
     ids = loaded.encode("<think>a<pad><x><y>", add_special_tokens=False)
     assert loaded.decode(ids, skip_special_tokens=True) == "<think>a"
 
