@@ -169,15 +169,15 @@ def details(answer: Answer) -> Details:
 
 def best_of_sequence(answer: Answer, prefix: str) -> BestOfSequence:
     """A generation that another of the same request was better than."""
-    end = answer.end
+    own = details(answer)
     return BestOfSequence(
-        generated_text=prefix + end.generated_text,
-        finish_reason=end.finish_reason,
-        generated_tokens=end.generated_tokens,
-        seed=end.seed,
-        prefill=[prefill_json(token) for token in answer.prefill],
-        tokens=[token_json(token) for token in answer.tokens],
-        top_tokens=_top_tokens(answer),
+        generated_text=prefix + answer.end.generated_text,
+        finish_reason=own.finish_reason,
+        generated_tokens=own.generated_tokens,
+        seed=own.seed,
+        prefill=own.prefill,
+        tokens=own.tokens,
+        top_tokens=own.top_tokens,
     )
 
 
