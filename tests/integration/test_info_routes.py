@@ -5,6 +5,7 @@ import json
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from support.metric_names import COUNTERS, GAUGES, HISTOGRAMS
 from support.prompts import chat_prompt
 from support.server import Server
 
@@ -24,44 +25,6 @@ INFO_KEYS = [
     "sha",
     "docker_label",
 ]
-COUNTERS = {
-    "tgi_request_count",
-    "tgi_request_success",
-    "tgi_request_failure",
-    "tgi_request_refused",
-    "tgi_batch_concat",
-    "tgi_batch_inference_count",
-    "tgi_batch_inference_success",
-    "tgi_batch_inference_failure",
-    "tgi_prefix_cache_hit_tokens",
-    "tgi_prefix_cache_query_tokens",
-}
-GAUGES = {
-    "tgi_queue_size",
-    "tgi_batch_current_size",
-    "tgi_batch_current_max_tokens",
-    "tgi_batch_max_total_tokens",
-    "tgi_kv_blocks_used",
-    "tgi_kv_blocks_total",
-}
-HISTOGRAMS = {
-    "tgi_request_duration",
-    "tgi_request_validation_duration",
-    "tgi_request_queue_duration",
-    "tgi_request_inference_duration",
-    "tgi_request_mean_time_per_token_duration",
-    "tgi_request_time_to_first_token_duration",
-    "tgi_request_inter_token_latency_duration",
-    "tgi_request_generated_tokens",
-    "tgi_request_input_length",
-    "tgi_request_max_new_tokens",
-    "tgi_batch_next_size",
-    "tgi_batch_inference_duration",
-    "tgi_batch_forward_duration",
-    "tgi_batch_decode_duration",
-    "tgi_batch_filter_duration",
-    "tgi_batch_concat_duration",
-}
 
 
 def test_info_has_tgis_keys_first_and_in_order(server: Server) -> None:
