@@ -20,6 +20,9 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 FAILURE_SECONDS = 2.5
 """After a failure: time for the router to send open streams their error event."""
 
+STARTING_SECONDS = 5.0
+"""After a signal during the start: time for the processes to end by themselves."""
+
 WAITING_LINE_SECONDS = 10.0
 
 _log = structlog.get_logger(__name__)
@@ -65,6 +68,7 @@ class Supervisor:
         self._group = group
         self._router: Child | None = None
         self._others: list[Child] = []
+        self._ready = False
         self._signalled = asyncio.Event()
         self._signalled_again = asyncio.Event()
 
@@ -103,6 +107,7 @@ class Supervisor:
         self._router = await self._start(self._group.router)
         serving = [*shards, self._router]
         await self._watching(serving, self._group.router_answers())
+        self._ready = True
         _log.info(f"Ready: {self._group.url}")
         await self._watching(serving, asyncio.Event().wait())
 
@@ -158,7 +163,9 @@ class Supervisor:
 
     async def _stop(self) -> None:
         """The router first: it finishes what it has accepted, and needs the shards for that."""
-        deadline = asyncio.get_running_loop().time() + self._group.graceful_seconds
+        # Before it is ready there are no requests to wait for.
+        seconds = self._group.graceful_seconds if self._ready else STARTING_SECONDS
+        deadline = asyncio.get_running_loop().time() + seconds
         if self._router is not None:
             await self._stop_child(self._router, deadline)
         await asyncio.gather(*(self._stop_child(child, deadline) for child in self._others))

@@ -29,6 +29,7 @@ from tgi_router.text.workers import TextWorkers
 from tgi_router.validation import RequestLimits, Validator
 
 BACKLOG = 1024
+STALL_SECONDS = 60.0
 # Open requests are finished, however long they take; the launcher knows when it is enough.
 DRAIN_SECONDS = 24 * 3600.0
 # Texts that may wait for a worker beyond those of requests with a permit: /tokenize takes none.
@@ -89,7 +90,10 @@ async def start(settings: RouterSettings) -> Router:
     async with AsyncExitStack() as parts:
         shards = await ShardGroup.connect(settings.master_shard_uds_path)
         parts.push_async_callback(shards.close)
+        warmup_started = time.monotonic()
         limits = await warm_up(shards, settings.limits)
+        # Warmup has run the largest step there can be: one that takes a few times as long is stuck, not slow.
+        stall_seconds = max(STALL_SECONDS, 3 * (time.monotonic() - warmup_started))
         workers = TextWorkers(
             settings.validation_workers, settings.max_concurrent_requests + EXTRA_PENDING_TEXTS
         )
@@ -103,7 +107,7 @@ async def start(settings: RouterSettings) -> Router:
             validator=Validator(request_limits(settings, limits), tokenizer, workers),
             template=template,
             workers=workers,
-            health=Health(shards, batcher.progress),
+            health=Health(shards, batcher.progress, stall_seconds=stall_seconds),
             metrics=metrics,
             info=describe_server(settings, limits),
             options=http_options(settings, limits),

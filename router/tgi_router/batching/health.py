@@ -21,7 +21,7 @@ class Health:
         stall_seconds: work pending for so long without a finished step is unhealthy.
     """
 
-    def __init__(self, shards: Shards, progress: Progress, *, stall_seconds: float = 60.0) -> None:
+    def __init__(self, shards: Shards, progress: Progress, *, stall_seconds: float) -> None:
         self._shards = shards
         self._progress = progress
         self._stall_seconds = stall_seconds

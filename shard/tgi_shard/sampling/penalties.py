@@ -42,6 +42,10 @@ class Penalties:
             penalty.observe(token_ids)
 
 
+LARGEST_SCORE = 1e18
+"""Bound on penalized scores: an extreme penalty must not make infinities, of which nothing can be drawn."""
+
+
 class RepetitionPenalty:
     """Divides the positive and multiplies the negative scores of tokens in the prompt or the output.
 
@@ -63,6 +67,7 @@ class RepetitionPenalty:
         seen = self._seen.all
         scores = flat.take(seen)
         scores = torch.where(scores < 0, scores * self._penalty, scores / self._penalty)
+        scores.clamp_(-LARGEST_SCORE, LARGEST_SCORE)
         flat.scatter_(0, seen.view(-1), scores.view(-1))
 
     def observe(self, token_ids: Tensor) -> None:

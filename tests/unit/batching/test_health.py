@@ -36,7 +36,7 @@ class CountingShards(MemoryShards):
 
 async def test_idle_shards_are_asked() -> None:
     shards = CountingShards()
-    health = Health(shards, Progress())
+    health = Health(shards, Progress(), stall_seconds=60)
 
     assert await health.check() is None
     shards.health_error = ShardError("the device is gone")
@@ -49,7 +49,7 @@ async def test_idle_shards_are_asked() -> None:
 async def test_callers_at_the_same_time_share_one_answer() -> None:
     shards = CountingShards()
     shards.answer.clear()
-    health = Health(shards, Progress())
+    health = Health(shards, Progress(), stall_seconds=60)
     callers = [asyncio.create_task(health.check()) for _ in range(5)]
     await asyncio.sleep(0)
     callers[0].cancel()

@@ -201,6 +201,18 @@ async def test_a_signal_while_loading_ends_with_0(scene: Scene) -> None:
     assert "router started" not in scene.journal
 
 
+async def test_during_the_start_no_request_is_waited_for(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervise, "STARTING_SECONDS", 0.05)
+    scene.graceful_seconds = 1000.0
+    scene.shards[1] = (scene.journalled("shard 1"), "stubborn")
+    task = asyncio.create_task(scene.run())
+    await until(lambda: len(scene.journal) == 2)
+    send(signal.SIGTERM)
+    assert await task == 0
+
+
 async def test_a_signal_while_downloading_ends_with_0(scene: Scene) -> None:
     scene.download = (scene.journalled("download"),)
     task = asyncio.create_task(scene.run())

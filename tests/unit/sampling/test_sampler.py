@@ -333,3 +333,15 @@ def test_a_row_without_a_distribution_reports_nan_and_harms_no_other(bad: float)
     assert torch.equal(sampled.logprobs[:4], alone.logprobs)
     assert sampled.logprobs[4:].isnan().all()
     assert ((sampled.token_ids >= 0) & (sampled.token_ids < VOCAB)).all()
+
+
+@pytest.mark.parametrize("penalty", [1e-40, 1e-5, 1e30])
+def test_an_extreme_repetition_penalty_still_leaves_something_to_draw(penalty: float) -> None:
+    row = SamplerRow(
+        SamplingParameters(repetition_penalty=penalty, do_sample=True, temperature=0.5), [0, 1], 2
+    )
+    sampler = BatchSampler.from_rows([row], 4, torch.device("cpu"))
+    sampled = sampler(torch.tensor([[2.0, -1.0, 0.5, 0.1]]), torch.tensor([0]))
+    assert torch.isfinite(sampled.logprobs).all()
+    # Below 1 the penalty rewards what was seen and liked; above, it rules it out.
+    assert (int(sampled.token_ids[0]) == 0) == (penalty < 1)

@@ -30,9 +30,9 @@ class WorkDoneError(Exception):
 
 
 class FailingEngine:
-    lost = None
-
     """Fails once it may."""
+
+    lost = None
 
     def __init__(self) -> None:
         self.entered, self.may_fail = threading.Event(), threading.Event()
