@@ -108,17 +108,17 @@ class Server:
     @property
     def router(self) -> psutil.Process:
         """The router's process."""
-        return self._find("tgi_router", "text-generation-router")[0]
+        found = self._find("tgi_router", "text-generation-router")
+        assert found, "no router runs below the launcher"
+        return found[0]
 
     @property
     def shards(self) -> list[psutil.Process]:
-        """The shards' processes."""
+        """The shards' processes: none while they are being started, or once they are gone."""
         return self._find("tgi_shard", "text-generation-server")
 
     def _find(self, *names: str) -> list[psutil.Process]:
-        found = [child for child in self.processes() if _command_names(child, names)]
-        assert found, f"none of {names} runs below the launcher"
-        return found
+        return [child for child in self.processes() if _command_names(child, names)]
 
     def metrics(self) -> dict[str, float]:
         """Every sample of /metrics: `name` or `name{label="value",...}` to its value.

@@ -72,7 +72,10 @@ def test_the_bundled_model_is_a_folder_of_the_package() -> None:
 
 
 @pytest.mark.parametrize("model_id", ["/data/x", "./x", "../x", "~/no-such-folder-here", "a/b/c"])
-def test_a_path_that_leads_nowhere_is_not_taken_for_a_hub_id(model_id: str) -> None:
+def test_a_path_that_leads_nowhere_is_not_taken_for_a_hub_id(
+    model_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelNotFoundError, match=r"is not a folder$"):
         local_folder(ModelSource(model_id))
 
