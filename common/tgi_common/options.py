@@ -2,10 +2,13 @@
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import structlog
 import typer
+
+from tgi_common.logging import LogLevel
 
 # click's exceptions, by way of typer, which carries click along under another name in newer versions.
 _USAGE_ERROR: Any = typer.BadParameter.__base__
@@ -16,6 +19,9 @@ TOKENS_LIMIT = 2**24
 
 _TRUE = {"true", "1", "yes", "on"}
 _FALSE = {"false", "0", "no", "off"}
+
+
+_log = structlog.get_logger(__name__)
 
 
 def variable_name(flag: str) -> str:
@@ -50,6 +56,20 @@ def run_command(app: typer.Typer) -> None:
     except typer.Abort:
         sys.exit(130)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def run_or_exit(command: Callable[[], None], level: LogLevel) -> None:
+    """Run a command; an error becomes one log line (its traceback only from DEBUG down) and exit code 1."""
+    try:
+        command()
+    except Exception as error:
+        text = str(error) or type(error).__name__
+        expected = type(error).__module__.startswith("tgi_")
+        _log.error(
+            text if expected else f"{type(error).__name__}: {text}",
+            exc_info=level.number <= LogLevel.DEBUG.number,
+        )
+        raise typer.Exit(1) from None
 
 
 def _describe(error: Any, arguments: Sequence[str], environment: Mapping[str, str]) -> str:  # noqa: ANN401

@@ -8,9 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tgi_common.options import variable_name
-
-_MAX_SOCKET_PATH = 107
-"""Bytes: sun_path holds 108 with its closing zero."""
+from tgi_common.sockets import MAX_SOCKET_PATH, fits_socket_path
 
 _ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - a server's default, as TGI's
 
@@ -98,8 +96,8 @@ def clear_sockets(sockets: Sequence[Path]) -> None:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PreflightError(f"--shard-uds-path: {folder} cannot be written to")
     for path in sockets:
-        if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
-            raise PreflightError(f"--shard-uds-path: {path} is too long (at most {_MAX_SOCKET_PATH} bytes)")
+        if not fits_socket_path(path):
+            raise PreflightError(f"--shard-uds-path: {path} is too long (at most {MAX_SOCKET_PATH} bytes)")
         _clear_socket(path)
 
 

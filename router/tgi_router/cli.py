@@ -11,7 +11,7 @@ import uvloop
 
 from tgi_common.hub import BUNDLED_MODEL_ID, ModelSource
 from tgi_common.logging import LogLevel, configure_logging
-from tgi_common.options import TOKENS_LIMIT, option, run_command
+from tgi_common.options import TOKENS_LIMIT, option, run_command, run_or_exit
 from tgi_common.process import die_with_parent
 from tgi_router.app import serve
 from tgi_router.batching.batcher import JoinPolicy
@@ -161,7 +161,7 @@ def route(
         cors_allow_origin=tuple(cors_allow_origin or ()),
         compute_type=compute_type,
     )
-    run_or_exit(settings, logger_level)
+    run_or_exit(lambda: serve_until_stopped(settings), logger_level)
 
 
 def bindable(hostname: str) -> str:
@@ -175,18 +175,9 @@ def bindable(hostname: str) -> str:
         return ANY_ADDRESS
 
 
-def run_or_exit(settings: RouterSettings, level: LogLevel) -> None:
-    """Serve; an error becomes one log line (its traceback only from DEBUG down) and exit code 1."""
-    try:
-        uvloop.run(serve(settings))
-    except Exception as error:
-        text = str(error) or type(error).__name__
-        expected = type(error).__module__.startswith("tgi_")
-        log.error(
-            text if expected else f"{type(error).__name__}: {text}",
-            exc_info=level.number <= LogLevel.DEBUG.number,
-        )
-        raise typer.Exit(1) from None
+def serve_until_stopped(settings: RouterSettings) -> None:
+    """Start, then answer requests."""
+    uvloop.run(serve(settings))
 
 
 def main() -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +12,7 @@ import typer
 from tgi_common.choices import Dtype, RopeScaling
 from tgi_common.hub import ModelSource
 from tgi_common.logging import LogLevel, configure_logging
-from tgi_common.options import run_command
+from tgi_common.options import run_command, run_or_exit
 from tgi_common.process import die_with_parent
 from tgi_common.progress import log_progress
 from tgi_shard.settings import RopeOverride, ServeSettings
@@ -130,20 +129,6 @@ def serve_until_stopped(settings: ServeSettings) -> None:
         asyncio.run(serve(service, socket_url(settings.uds_path, settings.rank)))
     finally:
         service.close()
-
-
-def run_or_exit(command: Callable[[], None], level: LogLevel) -> None:
-    """Run a command; an error becomes one log line (its traceback only from DEBUG down) and exit code 1."""
-    try:
-        command()
-    except Exception as error:
-        text = str(error) if str(error) else type(error).__name__
-        expected = type(error).__module__.startswith("tgi_")
-        log.error(
-            text if expected else f"{type(error).__name__}: {text}",
-            exc_info=level.number <= LogLevel.DEBUG.number,
-        )
-        raise typer.Exit(1) from None
 
 
 def converted_weights_folder() -> Path:

@@ -15,13 +15,13 @@ import structlog
 from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha import reflection
 
+from tgi_common.sockets import MAX_SOCKET_PATH, fits_socket_path
 from tgi_proto import generate_pb2, generate_pb2_grpc
 from tgi_shard.service.handlers import RequestsFailedError, TextGenerationService
 
 log = structlog.get_logger(__name__)
 
 SERVICE_NAME = generate_pb2.DESCRIPTOR.services_by_name["TextGenerationService"].full_name
-MAX_SOCKET_PATH = 107  # sun_path holds 108 bytes with its closing zero
 STOP_GRACE_SECONDS = 5.0
 
 # TGI's limits: any answer may leave, requests up to what fits an int32 may come in.
@@ -86,7 +86,7 @@ async def serve(service: TextGenerationService, url: str) -> None:
         SocketPathError: the path is too long, or its folder is not writable.
     """
     path = Path(url.removeprefix("unix://"))
-    if len(os.fsencode(path)) > MAX_SOCKET_PATH:
+    if not fits_socket_path(path):
         raise SocketPathError(
             f"the socket path {path} is longer than {MAX_SOCKET_PATH} bytes; choose a shorter one"
         )

@@ -15,7 +15,7 @@ from tgi_router.settings import RouterSettings
 def parsed(monkeypatch: pytest.MonkeyPatch) -> list[RouterSettings]:
     """Keeps the settings instead of serving."""
     kept: list[RouterSettings] = []
-    monkeypatch.setattr(cli, "run_or_exit", lambda settings, level: kept.append(settings))
+    monkeypatch.setattr(cli, "serve_until_stopped", kept.append)
     monkeypatch.setattr(cli, "configure_logging", lambda level, json_output: None)
     return kept
 

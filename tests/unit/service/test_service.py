@@ -15,13 +15,14 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from support.tiny_llama import make_tiny_llama
 from tgi_common.hub import ModelSource
+from tgi_common.sockets import MAX_SOCKET_PATH
 from tgi_proto import generate_pb2 as pb
 from tgi_proto import generate_pb2_grpc
 from tgi_shard import startup
 from tgi_shard.distributed import DistributedError
 from tgi_shard.engine.worker import EngineThread
 from tgi_shard.service.handlers import TextGenerationService
-from tgi_shard.service.server import MAX_SOCKET_PATH, LostRanksError, SocketPathError, serve, socket_url
+from tgi_shard.service.server import LostRanksError, SocketPathError, serve, socket_url
 from tgi_shard.settings import ServeSettings
 
 
