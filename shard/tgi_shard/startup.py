@@ -72,8 +72,7 @@ def load_engine(settings: ServeSettings) -> LoadedModel:
     """
     world = World(settings.rank, settings.world_size)
     folder = fetch_config_files(settings.source)
-    config_json = override_rope(read_config(folder), settings.rope)
-    config = read_model_config(config_json)
+    config = read_model_config(override_rope(read_config(folder), settings.rope))
     config.check_world_size(world.size)
     weights_folder = prepare_weights(settings.source, settings.converted_weights)
     platform = select_platform(world.rank)
@@ -84,15 +83,15 @@ def load_engine(settings: ServeSettings) -> LoadedModel:
     collective = connect(platform, world, settings.master_addr, settings.master_port)
     attention = select_backend(platform)
     weights = open_weights(weights_folder, platform.device, dtype)
-    max_length = served_length(config, config_json, tokenizer, settings.max_total_tokens)
-    model = load_model(config_json, weights, platform, collective, dtype, attention, max_length)
+    max_length = served_length(config, tokenizer, settings.max_total_tokens)
+    model = load_model(config, weights, platform, collective, dtype, attention, max_length)
     log.info("model loaded", model_id=settings.source.model_id, dtype=str(dtype), device=str(platform.device))
     engine = Engine(
         model,
         tokenizer,
         platform,
         CacheMaker(
-            model.config,
+            config,
             attention.block_size,
             dtype,
             platform,
@@ -110,9 +109,7 @@ def load_engine(settings: ServeSettings) -> LoadedModel:
     )
 
 
-def served_length(
-    config: ModelConfig, config_json: JsonObject, tokenizer: ShardTokenizer, wanted: int | None
-) -> int:
+def served_length(config: ModelConfig, tokenizer: ShardTokenizer, wanted: int | None) -> int:
     """The longest sequence to serve: what is wanted, else what the model and its tokenizer declare.
 
     Raises:
@@ -128,11 +125,9 @@ def served_length(
                 "its answer: check max_position_embeddings and model_max_length, or set max_total_tokens"
             )
         return longest
-    rope = config_json.get("rope_parameters") or config_json.get("rope_scaling") or {}
-    trained = rope.get("original_max_position_embeddings") or declared
-    limit = max(declared, int(trained * float(rope.get("factor") or 1.0)))
-    if wanted > limit:
-        raise LengthError(f"max_total_tokens is {wanted}, but the model reaches {limit} tokens; lower it")
+    reach = config.rope.reach
+    if wanted > reach:
+        raise LengthError(f"max_total_tokens is {wanted}, but the model reaches {reach} tokens; lower it")
     return wanted
 
 

@@ -10,7 +10,7 @@ from tgi_shard.engine.batch import Batch, BatchCache, keep_requests
 from tgi_shard.engine.memory import CacheMaker
 from tgi_shard.engine.outputs import OutputWriter
 from tgi_shard.engine.request import CacheShape, EngineRequest, RequestRefusedError, check_request
-from tgi_shard.engine.results import BatchState, RequestFailure, StepResult
+from tgi_shard.engine.results import BatchState, RequestFailure, StepResult, describe
 from tgi_shard.engine.runner import ModelRunner
 from tgi_shard.engine.sequence import Sequence, plan_chunks, start_sequence
 from tgi_shard.engine.warmup import WarmupLimits, WarmupRequest, derive_limits, warmup_sequences
@@ -144,7 +144,7 @@ class Engine:
             result = self._step(batch, ready)
         except Exception as error:
             self._note_failure("prefill", error)
-            failures += [RequestFailure(sequence.id, describe(error)) for sequence in new]
+            failures += [RequestFailure.of(sequence.id, error) for sequence in new]
             kept = Batch(batch.id, running).state(ready.shape.block_size) if running else None
             return StepResult(failures=failures, batch=kept)
         result.failures[:0] = failures
@@ -172,7 +172,7 @@ class Engine:
         except Exception as error:
             self._note_failure("decode", error)
             self._batches.drop(joined.id)
-            failures = [RequestFailure(sequence.id, describe(error)) for sequence in joined.sequences]
+            failures = [RequestFailure.of(sequence.id, error) for sequence in joined.sequences]
             return StepResult(failures=failures)
         result.concat_ns = concat_ns
         return result
@@ -233,9 +233,3 @@ class Engine:
             forward_ns=drawn_at - started,
             decode_ns=time.perf_counter_ns() - drawn_at,
         )
-
-
-def describe(error: Exception) -> str:
-    """An exception in one line, for the request's owner."""
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__

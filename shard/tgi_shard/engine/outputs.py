@@ -11,8 +11,8 @@ from tgi_shard.text.tokenizer import ShardTokenizer
 class OutputWriter:
     """Turns drawn tokens into outputs.
 
-    Every rank follows every request, since a stop sequence must end it on all of them; only the owner of a
-    request, `id mod world size`, builds its output, as TGI's shards do.
+    Every rank does so for every request, so that what ends or fails does on all of them alike and they stay
+    in step; only the owner of a request, `id mod world size`, answers its output, as TGI's shards do.
     """
 
     def __init__(self, tokenizer: ShardTokenizer, rank: int, world_size: int) -> None:
@@ -33,7 +33,7 @@ class OutputWriter:
             try:
                 output = self._advance(sequence, drawn, row)
             except Exception as error:
-                failures.append(RequestFailure(sequence.id, f"{type(error).__name__}: {error}"))
+                failures.append(RequestFailure.of(sequence.id, error))
                 ended.add(sequence.id)
                 continue
             if output.final is not None:

@@ -61,6 +61,11 @@ class RequestFailure:
     request_id: int
     message: str
 
+    @classmethod
+    def of(cls, request_id: int, error: Exception) -> "RequestFailure":
+        """The failure that an unexpected error is to a request."""
+        return cls(request_id, describe(error))
+
 
 @dataclass(slots=True)
 class StepResult:
@@ -72,3 +77,9 @@ class StepResult:
     forward_ns: int = 0
     decode_ns: int = 0
     concat_ns: int | None = None
+
+
+def describe(error: Exception) -> str:
+    """An exception in one line, for the request's owner."""
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__

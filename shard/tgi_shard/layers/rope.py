@@ -139,11 +139,16 @@ def yarn_amplitude(factor: float, mscale: float = 1.0) -> float:
 
 @dataclass(frozen=True, slots=True)
 class RopeConfig:
-    """A model's rotary embedding: the first `rotary_dim` dimensions of a head turn, the others do not."""
+    """A model's rotary embedding: the first `rotary_dim` dimensions of a head turn, the others do not.
+
+    Attributes:
+        reach: the longest text that the scaling was made for, in tokens.
+    """
 
     theta: float
     rotary_dim: int
     scaling: RopeScaling
+    reach: int
 
 
 class Rotation(NamedTuple):

@@ -13,9 +13,8 @@ from tgi_shard.layers.partition import split_vocabulary
 from tgi_shard.layers.rope import RotaryEmbedding
 from tgi_shard.models.causal_lm import CausalLM
 from tgi_shard.models.config import ModelConfig
-from tgi_shard.models.config_reader import ConfigReader, JsonObject
 from tgi_shard.models.decoder import DecoderLayer, LayerSource
-from tgi_shard.models.registry import find_family
+from tgi_shard.models.registry import FAMILIES
 from tgi_shard.models.weight_names import WeightNames
 from tgi_shard.platform import Platform
 
@@ -24,7 +23,7 @@ _HARMLESS = ("rotary_emb.inv_freq", "lm_head.weight")
 
 
 def load_model(
-    folder_config: JsonObject,
+    config: ModelConfig,
     weights: Weights,
     platform: Platform,
     collective: Collective,
@@ -35,7 +34,7 @@ def load_model(
     """Read this rank's part of a model.
 
     Args:
-        folder_config: the contents of config.json.
+        config: what shapes it, from its config.json.
         weights: its tensors.
         platform: where they go.
         collective: connects the ranks; says which one this is.
@@ -44,30 +43,27 @@ def load_model(
         max_length: longest sequence that will be served, in tokens; sets the base of dynamic rope scaling.
 
     Raises:
-        ConfigError: the model's type is unknown, a setting is wrong, or it cannot be cut into so many ranks.
+        ConfigError: it cannot be cut into so many ranks.
         WeightsError: a tensor is missing, or has another shape than the config says.
     """
-    family = find_family(folder_config)
-    config = family.read_config(ConfigReader(folder_config))
+    names = FAMILIES[config.model_type].names
     config.check_world_size(collective.world.size)
     loader = WeightLoader(weights, platform.device, dtype)
     embedding = VocabularyEmbedding(
-        load_vocabulary_rows(
-            loader, family.names.embedding, config.vocab_size, config.hidden_size, collective
-        ),
+        load_vocabulary_rows(loader, names.embedding, config.vocab_size, config.hidden_size, collective),
         split_vocabulary(config.vocab_size, collective.world).start,
         collective,
     )
     layers = [
-        DecoderLayer(LayerSource(config, family.names, loader, collective, index))
+        DecoderLayer(LayerSource(config, names, loader, collective, index))
         for index in range(config.num_layers)
     ]
     model = CausalLM(
         config,
         embedding=embedding,
         layers=layers,
-        norm=RMSNorm(loader.whole(family.names.norm, (config.hidden_size,)), config.rms_norm_eps),
-        head=_load_head(config, family.names, loader, collective, embedding),
+        norm=RMSNorm(loader.whole(names.norm, (config.hidden_size,)), config.rms_norm_eps),
+        head=_load_head(config, names, loader, collective, embedding),
         rotary=RotaryEmbedding(config.rope, max_length, platform.device),
         attention=attention,
     )

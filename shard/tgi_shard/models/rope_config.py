@@ -40,7 +40,9 @@ def read_rope(reader: ConfigReader, head_dim: int, max_position_embeddings: int)
         "original_max_position_embeddings", max_position_embeddings
     )
     lengths = _Lengths(trained=trained_length, stretched=max_position_embeddings)
-    return RopeConfig(theta, rotary_dim, _read_scaling(settings, lengths))
+    stretched = int(trained_length * (settings.optional_number("factor") or 1.0))
+    reach = max(max_position_embeddings, stretched)
+    return RopeConfig(theta, rotary_dim, _read_scaling(settings, lengths), reach)
 
 
 @dataclass(frozen=True, slots=True)

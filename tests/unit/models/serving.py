@@ -13,6 +13,7 @@ from tgi_shard.cache.paged import KVCache
 from tgi_shard.distributed import Collective
 from tgi_shard.models.causal_lm import CausalLM
 from tgi_shard.models.load import load_model
+from tgi_shard.models.registry import read_model_config
 from tgi_shard.platform import CpuPlatform
 
 VOCAB_SIZE = 97
@@ -52,7 +53,7 @@ def load(
 ) -> CausalLM:
     platform = CpuPlatform()
     return load_model(
-        config,
+        read_model_config(config),
         MemoryWeights(tensors),
         platform,
         collective or Collective(),

@@ -12,6 +12,7 @@ from tgi_shard.attention.torch_backend import TorchAttention
 from tgi_shard.distributed import Collective, World
 from tgi_shard.models.errors import ConfigError
 from tgi_shard.models.load import load_model
+from tgi_shard.models.registry import read_model_config
 from tgi_shard.platform import CpuPlatform
 from tgi_shard.weights import WeightsError, open_weights
 from unit.models.reference import checkpoint, config_json, load_ours, random_model
@@ -32,7 +33,7 @@ def test_a_folder_that_transformers_saved_is_served(llama: PreTrainedModel, tmp_
     llama.save_pretrained(tmp_path)
     platform = CpuPlatform()
     model = load_model(
-        config_json(llama),
+        read_model_config(config_json(llama)),
         open_weights(tmp_path, platform.device, torch.float32),
         platform,
         Collective(),

@@ -8,6 +8,7 @@ from tgi_shard.attention.torch_backend import TorchAttention
 from tgi_shard.distributed import Collective, World
 from tgi_shard.layers.partition import Span, split_evenly, split_kv_heads, split_vocabulary
 from tgi_shard.models.load import load_model
+from tgi_shard.models.registry import read_model_config
 from tgi_shard.platform import CpuPlatform
 from unit.models.reference import checkpoint, config_json, random_model
 from unit.models.serving import MemoryWeights
@@ -58,7 +59,9 @@ def test_a_rank_reads_only_its_part_of_what_is_split() -> None:
     weights = MemoryWeights(checkpoint(model))
     platform = CpuPlatform()
     rank = Collective(World(1, 2))
-    load_model(config_json(model), weights, platform, rank, torch.float32, TorchAttention(), 128)
+    load_model(
+        read_model_config(config_json(model)), weights, platform, rank, torch.float32, TorchAttention(), 128
+    )
     layer = "model.layers.0."
     assert [read for read in weights.reads if read[0].startswith((layer, "model.embed"))] == [
         ("model.embed_tokens.weight", 0, 49, 97),

@@ -50,4 +50,25 @@ def test_a_generation_config_that_makes_no_sense_is_named(folder: Path, content:
 def test_a_model_without_room_for_an_answer_is_refused(folder: Path) -> None:
     config = read_config(folder) | {"max_position_embeddings": 1}
     with pytest.raises(LengthError, match="declares a longest text of 1 token; at least 2"):
-        served_length(read_model_config(config), config, tokenizer_of(folder), None)
+        served_length(read_model_config(config), tokenizer_of(folder), None)
+
+
+@pytest.mark.parametrize(
+    ("rope", "reach"),
+    [
+        (None, 512),
+        ({"rope_type": "linear", "factor": 2.0}, 1024),
+        ({"rope_type": "dynamic", "factor": 4.0}, 2048),
+        ({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 256}, 1024),
+        ({"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 128}, 512),
+    ],
+)
+def test_longer_texts_are_served_as_far_as_the_rope_scaling_reaches(
+    folder: Path, rope: dict[str, object] | None, reach: int
+) -> None:
+    config = read_model_config(read_config(folder) | {"rope_scaling": rope})
+    tokenizer = tokenizer_of(folder)
+    assert served_length(config, tokenizer, None) == 512
+    assert served_length(config, tokenizer, reach) == reach
+    with pytest.raises(LengthError, match=f"the model reaches {reach} tokens"):
+        served_length(config, tokenizer, reach + 1)
