@@ -6,7 +6,6 @@ from typing import Any
 from aiohttp import web
 from msgspec.json import Decoder
 
-from tgi_router.generation import FinishReason
 from tgi_router.http.answers import Answer, gather
 from tgi_router.http.body import read_json
 from tgi_router.http.chat_stream import ChatRenderer, logprobs
@@ -16,6 +15,7 @@ from tgi_router.http.openai import (
     Stamp,
     finish_reason,
     generation_parameters,
+    shown_answer,
     usage_of,
     wants_usage,
 )
@@ -25,7 +25,6 @@ from tgi_router.http.start import Started, counting_refusals, start
 from tgi_router.infer import Permit
 from tgi_router.schema.chat import AnswerMessage, ChatCompletion, ChatRequest, Choice, Message
 from tgi_router.schema.generate import GenerateParameters
-from tgi_router.text.stops import cut_stop
 from tgi_router.validation import UncheckedRequest, refuse
 
 _CHAT = Decoder(ChatRequest)
@@ -130,9 +129,6 @@ def template_messages(messages: list[Message]) -> list[dict[str, Any]]:
 def completion(stamp: Stamp, answer: Answer, *, with_logprobs: bool) -> ChatCompletion:
     """A finished generation as a chat completion."""
     end = answer.end
-    text = end.generated_text
-    if end.finish_reason is FinishReason.STOP_SEQUENCE:
-        text = cut_stop(text, answer.request.stopping.stop_sequences)
     tokens = zip(answer.tokens, answer.top_tokens, strict=True)
     return ChatCompletion(
         id=stamp.id,
@@ -143,7 +139,7 @@ def completion(stamp: Stamp, answer: Answer, *, with_logprobs: bool) -> ChatComp
         choices=[
             Choice(
                 index=0,
-                message=AnswerMessage("assistant", text),
+                message=AnswerMessage("assistant", shown_answer(answer)),
                 logprobs=logprobs(tokens) if with_logprobs else None,
                 finish_reason=finish_reason(end.finish_reason),
             )

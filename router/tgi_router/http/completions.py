@@ -16,6 +16,7 @@ from tgi_router.http.openai import (
     Stamp,
     finish_reason,
     generation_parameters,
+    shown_answer,
     shown_text,
     usage,
     usage_of,
@@ -27,7 +28,7 @@ from tgi_router.http.start import Started, counting_refusals, start
 from tgi_router.infer import Permit
 from tgi_router.schema.completions import Completion, CompletionChoice, CompletionRequest
 from tgi_router.schema.generate import GenerateParameters
-from tgi_router.text.stops import StopFilter, cut_stop
+from tgi_router.text.stops import StopFilter
 from tgi_router.validation import UncheckedRequest, refuse
 
 _COMPLETION = Decoder(CompletionRequest)
@@ -162,13 +163,10 @@ def completion_parameters(body: CompletionRequest) -> GenerateParameters:
 
 def completion(stamp: Stamp, answers: Sequence[Answer]) -> Completion:
     """Finished generations, in the order of their prompts, as a completion."""
-    choices = []
-    for index, answer in enumerate(answers):
-        text = answer.end.generated_text
-        if answer.end.finish_reason is FinishReason.STOP_SEQUENCE:
-            text = cut_stop(text, answer.request.stopping.stop_sequences)
-        reason = finish_reason(answer.end.finish_reason)
-        choices.append(CompletionChoice(index, text, finish_reason=reason))
+    choices = [
+        CompletionChoice(index, shown_answer(answer), finish_reason=finish_reason(answer.end.finish_reason))
+        for index, answer in enumerate(answers)
+    ]
     whole = _completion(stamp, choices)
     whole.usage = usage_of(answers)
     return whole

@@ -11,6 +11,7 @@ from tgi_router.schema.generate import GenerateParameters
 from tgi_router.schema.info import Info
 from tgi_router.schema.numbers import SEED_MAX, round_to_f32
 from tgi_router.schema.openai import SamplingFields, Usage
+from tgi_router.text.stops import cut_stop
 from tgi_router.validation import refuse
 
 
@@ -86,6 +87,14 @@ def finish_reason(reason: FinishReason) -> str:
 def shown_text(token: Token) -> str:
     """A token's text as it belongs in an answer: nothing for special tokens."""
     return "" if token.special else token.text
+
+
+def shown_answer(answer: Answer) -> str:
+    """A finished generation's text without the stop string that ended it."""
+    text = answer.end.generated_text
+    if answer.end.finish_reason is not FinishReason.STOP_SEQUENCE:
+        return text
+    return cut_stop(text, answer.request.stopping.stop_sequences)
 
 
 def wants_usage(body: SamplingFields) -> bool:
