@@ -57,6 +57,15 @@ class Collective:
             dist.all_gather(parts, tensor.contiguous())
         return torch.cat(parts, dim=-1)
 
+    def all_same(self, number: int, device: torch.device) -> bool:
+        """Whether every rank has come here with the same number (int64).
+
+        Raises:
+            DistributedError: a rank was lost.
+        """
+        numbers = self.all_gather_last_dim(torch.tensor([number], device=device))
+        return bool((numbers == number).all())
+
     def close(self) -> None:
         """Leave the group."""
         if self.world.size > 1 and dist.is_initialized():

@@ -90,6 +90,7 @@ def load_engine(settings: ServeSettings) -> LoadedModel:
         model,
         tokenizer,
         platform,
+        collective,
         CacheMaker(
             config,
             attention.block_size,

@@ -1,12 +1,13 @@
 """The engine: what each call of the contract does to the batches, the model and the KV cache."""
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
 
-from tgi_shard.distributed import DistributedError
-from tgi_shard.engine.batch import Batch, BatchCache, keep_requests
+from tgi_shard.distributed import Collective, DistributedError
+from tgi_shard.engine.batch import Batch, BatchCache, UnknownBatchError, keep_requests
 from tgi_shard.engine.memory import CacheMaker
 from tgi_shard.engine.outputs import OutputWriter
 from tgi_shard.engine.request import CacheShape, EngineRequest, RequestRefusedError, check_request
@@ -23,6 +24,10 @@ log = structlog.get_logger(__name__)
 
 class NotWarmedUpError(ValueError):
     """A step was asked for before Warmup has made the KV cache."""
+
+
+class RanksDisagreeError(RuntimeError):
+    """A step has failed on some ranks alone, so their batches are no longer the same."""
 
 
 @dataclass(slots=True)
@@ -45,6 +50,7 @@ class Engine:
         model: CausalLM,
         tokenizer: ShardTokenizer,
         platform: Platform,
+        collective: Collective,
         cache_maker: CacheMaker,
         outputs: OutputWriter,
         max_length: int,
@@ -52,6 +58,7 @@ class Engine:
         self._model = model
         self._tokenizer = tokenizer
         self._platform = platform
+        self._collective = collective
         self._cache_maker = cache_maker
         self._outputs = outputs
         self._max_length = max_length
@@ -119,11 +126,19 @@ class Engine:
         self._batches.put(batch)
         return batch.state(self._cache_maker.block_size)
 
-    def prefill(self, batch_id: int, requests: list[EngineRequest], cached_id: int | None) -> StepResult:
+    def prefill(
+        self, batch_id: int, requests: list[EngineRequest], cached_id: int | None, *, ahead: bool = False
+    ) -> StepResult:
         """Add requests, to a cached batch if one is named, and run one step of all.
 
         A request that cannot be computed as it was sent fails alone. If the step itself fails, the new
         requests fail and the cached batch is as it was.
+
+        Args:
+            batch_id: what to call the new requests, unless they join a cached batch.
+            requests: the new requests.
+            cached_id: the batch they join.
+            ahead: the caller may not know yet that the cached batch has ended: then they go on under its id.
 
         Raises:
             UnknownBatchError: the cached batch does not exist; nothing has changed.
@@ -133,7 +148,8 @@ class Engine:
         started = time.perf_counter_ns()
         if cached_id is None:
             self._batches.check_free(batch_id)
-        running = self._batches.get(cached_id).sequences if cached_id is not None else []
+        joined = [] if cached_id is None else self._find([cached_id], ahead=ahead)
+        running = [sequence for batch in joined for sequence in batch.sequences]
         new, failures = self._admit(requests, ready.shape)
         concat_ns = time.perf_counter_ns() - started if running else None
         batch = Batch(batch_id if cached_id is None else cached_id, [*running, *new])
@@ -142,6 +158,8 @@ class Engine:
             return StepResult(failures=failures, batch=state)
         try:
             result = self._step(batch, ready)
+        except RanksDisagreeError as error:
+            return self._give_up(batch, error)
         except Exception as error:
             self._note_failure("prefill", error)
             failures += [RequestFailure.of(sequence.id, error) for sequence in new]
@@ -151,10 +169,14 @@ class Engine:
         result.concat_ns = concat_ns
         return result
 
-    def decode(self, batch_ids: list[int]) -> StepResult:
+    def decode(self, batch_ids: list[int], *, ahead: bool = False) -> StepResult:
         """Run one step of cached batches; several are joined under the first one's id.
 
         If the step fails, all of its requests fail.
+
+        Args:
+            batch_ids: the batches.
+            ahead: the caller may not know yet that a batch has ended: the step goes on without it.
 
         Raises:
             UnknownBatchError, ValueError: a batch is missing, or named twice; nothing has changed.
@@ -162,18 +184,16 @@ class Engine:
         """
         ready = self._ready_or_refuse()
         started = time.perf_counter_ns()
-        batches = self._batches.get_all(batch_ids)
-        joined = Batch(batches[0].id, [sequence for batch in batches for sequence in batch.sequences])
+        batches = self._find(batch_ids, ahead=ahead)
+        joined = Batch(batch_ids[0], [sequence for batch in batches for sequence in batch.sequences])
         concat_ns = time.perf_counter_ns() - started if len(batches) > 1 else None
-        for batch in batches[1:]:
-            self._batches.drop(batch.id)
+        for batch in batches:
+            if batch.id != joined.id:
+                self._batches.drop(batch.id)
         try:
             result = self._step(joined, ready)
         except Exception as error:
-            self._note_failure("decode", error)
-            self._batches.drop(joined.id)
-            failures = [RequestFailure.of(sequence.id, error) for sequence in joined.sequences]
-            return StepResult(failures=failures)
+            return self._give_up(joined, error)
         result.concat_ns = concat_ns
         return result
 
@@ -184,6 +204,21 @@ class Engine:
         if self._ready is None:
             raise NotWarmedUpError("the shard has no KV cache yet; call Warmup first")
         return self._ready
+
+    def _find(self, batch_ids: list[int], *, ahead: bool) -> list[Batch]:
+        """These batches; in a step that was sent ahead, those of them that have not ended."""
+        if not ahead:
+            return self._batches.get_all(batch_ids)
+        batches: list[Batch] = []
+        for batch_id in dict.fromkeys(batch_ids):
+            with suppress(UnknownBatchError):
+                batches.append(self._batches.get(batch_id))
+        return batches
+
+    def _give_up(self, batch: Batch, error: Exception) -> StepResult:
+        self._note_failure("step", error)
+        self._batches.drop(batch.id)
+        return StepResult(failures=[RequestFailure.of(sequence.id, error) for sequence in batch.sequences])
 
     def _note_failure(self, step: str, error: Exception) -> None:
         log.error(f"{step} failed: {describe(error)}")
@@ -211,6 +246,9 @@ class Engine:
 
     def _step(self, batch: Batch, ready: Ready) -> StepResult:
         """Run the model, then change state: up to the draw, an exception leaves every sequence as it was."""
+        self._check_agreement(batch)
+        if not batch.sequences:
+            return StepResult()
         started = time.perf_counter_ns()
         drawn = ready.runner.run(batch.sequences)
         drawn_at = time.perf_counter_ns()
@@ -233,3 +271,17 @@ class Engine:
             forward_ns=drawn_at - started,
             decode_ns=time.perf_counter_ns() - drawn_at,
         )
+
+    def _check_agreement(self, batch: Batch) -> None:
+        """Refuse a step that the ranks would compute differently: they would wait for each other.
+
+        A step that failed on one rank alone leaves different batches, and the next may be queued by then.
+
+        Raises:
+            RanksDisagreeError: on every rank.
+        """
+        if self._collective.world.size == 1:
+            return
+        plan = tuple((sequence.id, sequence.computed, sequence.query_length) for sequence in batch.sequences)
+        if not self._collective.all_same(hash(plan), self._platform.device):
+            raise RanksDisagreeError("the shards hold different batches, since a step failed on one of them")

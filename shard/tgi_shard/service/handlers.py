@@ -17,6 +17,7 @@ from tgi_shard.engine.results import StepResult
 from tgi_shard.engine.warmup import WarmupRequest
 from tgi_shard.engine.worker import EngineThread
 from tgi_shard.service.messages import RequestReader, write_batch, write_step
+from tgi_shard.service.order import StepOrder
 
 Result = TypeVar("Result")
 if TYPE_CHECKING:
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 
 STOP_SECONDS = 5.0
+
+# One runs, one waits its turn: that is enough for the engine never to wait for its caller. With more, a new
+# request would wait behind more steps that were sent before it came.
+MAX_INFLIGHT_STEPS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +46,9 @@ class RequestsFailedError(RuntimeError):
 
 
 class TextGenerationService(generate_pb2_grpc.TextGenerationServiceServicer):
-    """Serves one engine. No handler awaits before its command is queued: calls run as they arrive.
+    """Serves one engine. Calls run as they arrive, and steps that were sent ahead in the order of their numbers.
+
+    So no handler awaits before its command is queued, but for that of a step that overtook the one before.
 
     Attributes:
         lost: set once the ranks have lost each other, after which there is nothing left to serve.
@@ -55,6 +62,7 @@ class TextGenerationService(generate_pb2_grpc.TextGenerationServiceServicer):
         self._reader = reader
         self._info = info
         self._urls = urls
+        self._order = StepOrder()
         self.lost = asyncio.Event()
 
     def close(self) -> None:
@@ -72,7 +80,7 @@ class TextGenerationService(generate_pb2_grpc.TextGenerationServiceServicer):
             use_prefix_caching=True,
             attention_impl=self._info.attention,
             block_size=self._info.block_size,
-            max_inflight_steps=1,
+            max_inflight_steps=MAX_INFLIGHT_STEPS,
             accepts_input_ids=True,
         )
 
@@ -121,7 +129,10 @@ class TextGenerationService(generate_pb2_grpc.TextGenerationServiceServicer):
         started = time.perf_counter_ns()
         requests, failures = self._reader.read_batch(request.batch)
         cached_id = request.cached_batch.id if request.HasField("cached_batch") else None
-        result = await self._run(lambda: self._engine.prefill(request.batch.id, requests, cached_id))
+        result = await self._run_step(
+            request,
+            lambda: self._engine.prefill(request.batch.id, requests, cached_id, ahead=request.ahead),
+        )
         result.failures[:0] = failures
         await self._report_failures(result, accepts_errors=request.accepts_errors)
         answer = pb.PrefillResponse()
@@ -132,7 +143,7 @@ class TextGenerationService(generate_pb2_grpc.TextGenerationServiceServicer):
         """Run one step of cached batches."""
         started = time.perf_counter_ns()
         ids = [batch.id for batch in request.batches]
-        result = await self._run(lambda: self._engine.decode(ids))
+        result = await self._run_step(request, lambda: self._engine.decode(ids, ahead=request.ahead))
         await self._report_failures(result, accepts_errors=request.accepts_errors)
         answer = pb.DecodeResponse()
         write_step(result, answer, time.perf_counter_ns() - started)
@@ -152,11 +163,25 @@ class TextGenerationService(generate_pb2_grpc.TextGenerationServiceServicer):
             await self._run(lambda: self._engine.clear(batch.id))
         raise RequestsFailedError("; ".join(failure.message for failure in result.failures))
 
+    async def _run_step(
+        self, request: pb.PrefillRequest | pb.DecodeRequest, command: Callable[[], StepResult]
+    ) -> StepResult:
+        if request.ahead:
+            await self._order.wait_for(request.step - 1)
+        try:
+            outcome = self._submit(command)
+        finally:
+            self._order.started(request.step)
+        return await asyncio.shield(outcome)
+
     async def _run(self, command: Callable[[], Result]) -> Result:
         # Shielded: a caller that gives up must not take a queued command from this rank alone.
+        return await asyncio.shield(self._submit(command))
+
+    def _submit(self, command: Callable[[], Result]) -> asyncio.Future[Result]:
         outcome = asyncio.wrap_future(self._thread.submit(command))
         outcome.add_done_callback(self._take_note)
-        return await asyncio.shield(outcome)
+        return outcome
 
     def _take_note(self, outcome: asyncio.Future[Any]) -> None:
         if not outcome.cancelled():

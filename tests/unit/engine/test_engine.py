@@ -6,13 +6,24 @@ import pytest
 import torch
 
 from support.engine_driver import Driver, alone, make_request
-from tgi_shard.distributed import DistributedError
+from tgi_shard.distributed import Collective, DistributedError, World
 from tgi_shard.engine.batch import UnknownBatchError
 from tgi_shard.engine.engine import Engine, NotWarmedUpError
 from tgi_shard.engine.stopping import FinishReason, StoppingCriteria
 from tgi_shard.engine.warmup import NotEnoughMemoryError, WarmupRequest, warmup_sequences
 from tgi_shard.platform import Platform
 from tgi_shard.sampling.parameters import SamplingParameters
+
+
+class DisagreeingRanks(Collective):
+    """Two ranks that never have the same to compute."""
+
+    def __init__(self) -> None:
+        super().__init__(World(0, 2))
+
+    def all_same(self, number: int, device: torch.device) -> bool:
+        return False
+
 
 SAMPLED = SamplingParameters(do_sample=True, temperature=1.5, top_p=0.95, seed=7, repetition_penalty=1.2)
 
@@ -116,6 +127,59 @@ def test_an_unknown_batch_leaves_the_others_intact(driver: Driver) -> None:
     with pytest.raises(UnknownBatchError, match="batch 77"):
         driver.engine.filter(77, [0])
     assert driver.finish().tokens(0) == expected
+
+
+def test_a_step_sent_ahead_of_an_end_is_empty_and_no_error(driver: Driver) -> None:
+    driver.prefill(make_request(0, "short", new_tokens=1))
+    assert driver.batch is None
+    ahead = driver.engine.decode([0], ahead=True)
+    assert (ahead.outputs, ahead.failures, ahead.batch) == ([], [], None)
+
+
+def test_requests_sent_ahead_of_an_end_start_under_the_id_of_the_batch_they_were_to_join(
+    driver: Driver,
+) -> None:
+    expected = alone(driver.engine, make_request(1, "new"))
+    driver.prefill(make_request(0, "short", new_tokens=1), batch_id=7)
+    driver._take(driver.engine.prefill(8, [make_request(1, "new")], 7, ahead=True))
+    assert driver.batch == 7
+    assert driver.finish().tokens(1) == expected
+
+
+def test_a_decode_sent_ahead_joins_the_batches_that_are_left_under_the_first_id(engine: Engine) -> None:
+    engine.prefill(3, [make_request(0, "a", new_tokens=1)], None)
+    engine.prefill(4, [make_request(1, "b")], None)
+    result = engine.decode([3, 4], ahead=True)
+    assert result.batch is not None
+    assert (result.batch.id, result.batch.request_ids) == (3, [1])
+    assert engine.decode([4], ahead=True).batch is None
+
+
+def test_a_step_sent_ahead_of_a_failure_fails_nobody_twice(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver.prefill(make_request(0, "unlucky"))
+    with monkeypatch.context() as patch:
+        patch.setattr(driver.engine._model, "logits", lambda hidden: 1 / 0)
+        driver.decode()
+    ahead = driver.engine.decode([0], ahead=True)
+    assert (ahead.outputs, ahead.failures, ahead.batch) == ([], [], None)
+
+
+def test_ranks_that_would_compute_different_steps_give_the_batch_up(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver.prefill(make_request(0, "running"))
+    with monkeypatch.context() as patch:
+        patch.setattr(driver.engine, "_collective", DisagreeingRanks())
+        driver.prefill(make_request(1, "new"), batch_id=1)
+        assert sorted(driver.failures) == [0, 1]
+        assert "hold different batches" in driver.failures[0]
+        assert driver.batch is None
+        driver.prefill(make_request(2, "alone"), batch_id=2)
+        assert "hold different batches" in driver.failures[2]
+    driver.prefill(make_request(3, "later"), batch_id=3)
+    assert len(driver.finish().tokens(3)) == 12
 
 
 @pytest.mark.parametrize("keep", [[], [0, 9], [0, 0]])

@@ -41,6 +41,8 @@ def exchange(rank: int, port: int) -> None:
         assert joined.tolist() == [[1, 1, 2, 2], [1, 1, 2, 2]]
         assert collective.all_reduce(own) is own
         assert own.tolist() == [[3, 3, 3], [3, 3, 3]]
+    assert collective.all_same(-(2**63), torch.device("cpu"))
+    assert not collective.all_same(rank, torch.device("cpu"))
     if rank == 1:
         collective.close()
         return

@@ -21,6 +21,7 @@ from tgi_proto import generate_pb2_grpc
 from tgi_shard import startup
 from tgi_shard.distributed import DistributedError
 from tgi_shard.engine.worker import EngineThread
+from tgi_shard.service import order
 from tgi_shard.service.handlers import TextGenerationService
 from tgi_shard.service.server import LostRanksError, SocketPathError, serve, socket_url
 from tgi_shard.settings import ServeSettings
@@ -164,6 +165,7 @@ async def test_info_says_how_batches_must_be_shaped(stub: Stub) -> None:
     assert (info.dtype, info.device_type) == ("torch.float32", "cpu")
     assert info.block_size == 16
     assert info.accepts_input_ids
+    assert info.max_inflight_steps == 2
 
 
 async def test_discovery_names_the_socket_which_only_its_user_may_open(stub: Stub, url: str) -> None:
@@ -212,6 +214,40 @@ async def test_prefill_then_decode_ends_with_the_generated_text(stub: Stub) -> N
     assert ended.finish_reason == pb.FINISH_REASON_LENGTH
     assert ended.seed == 3
     assert ended.text == "".join(texts)
+
+
+async def test_a_step_sent_ahead_waits_for_the_one_it_follows_though_it_arrived_first(stub: Stub) -> None:
+    await warm_up(stub)
+    requests = batch(1, text_request(1, "one", 1))
+    ahead = stub.Decode(pb.DecodeRequest(batches=[pb.CachedBatch(id=1)], step=2, ahead=True))
+    await stub.Health(pb.HealthRequest())  # by now it has arrived
+    first = await stub.Prefill(pb.PrefillRequest(batch=requests, step=1))
+    second = await ahead
+    assert [len(answer.generations) for answer in (first, second)] == [1, 1]
+    assert second.batch.request_ids == [1]
+
+
+async def test_a_step_sent_ahead_of_one_that_never_comes_is_refused_in_the_end(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await warm_up(stub)
+    monkeypatch.setattr(order, "ARRIVAL_TIMEOUT", 0.01)
+    with pytest.raises(grpc.aio.AioRpcError, match="ahead of step 4, which has not come; the last was 0"):
+        await stub.Decode(pb.DecodeRequest(batches=[pb.CachedBatch(id=1)], step=5, ahead=True))
+
+
+async def test_a_step_sent_ahead_of_the_last_ones_end_is_answered_with_nothing(stub: Stub) -> None:
+    await warm_up(stub)
+    short = text_request(1, "one", 1)
+    short.stopping_parameters.max_new_tokens = 1
+    prefill = stub.Prefill(pb.PrefillRequest(batch=batch(1, short), step=1))
+    ahead = stub.Decode(pb.DecodeRequest(batches=[pb.CachedBatch(id=1)], step=2, ahead=True))
+    assert (await prefill).generations[0].generated_text.generated_tokens == 1
+    answer = await ahead
+    assert not answer.generations
+    assert not answer.HasField("batch")
+    with pytest.raises(grpc.aio.AioRpcError, match="batch 1 is not in the cache"):
+        await stub.Decode(pb.DecodeRequest(batches=[pb.CachedBatch(id=1)], step=3))
 
 
 async def test_new_requests_join_a_cached_batch_in_one_step(stub: Stub) -> None:
