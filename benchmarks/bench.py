@@ -7,7 +7,8 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.machine import describe_machine, describe_revision, package_versions, relevant_variables
+from benchmarks.machine import describe_machine, describe_revision, relevant_variables
+from benchmarks.memory import weight_bytes
 from benchmarks.record import Record, ServerSettings
 from benchmarks.rounds import Plan, ServerRound, run_rounds
 
@@ -33,11 +34,14 @@ def record_benchmark(plan: Plan, model: str, name: str) -> Record:
         model=model,
         dtype=plan.dtype,
         seed=plan.seed,
+        weight_bytes=weight_bytes(plan.checkpoint, plan.dtype),
         machine=describe_machine(),
         revision=revision,
         environment=relevant_variables(os.environ),
         servers={
-            server.name: ServerSettings(server.options, package_versions(server.packages))
+            server.name: ServerSettings(
+                server.options, server.versions, relevant_variables(server.environment)
+            )
             for server in plan.servers
         },
         cases=plan.cases,

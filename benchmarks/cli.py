@@ -69,7 +69,7 @@ def bench(
     _expect("--case", case or (), CASES)
     _expect("--peer", peer or (), PEERS)
     servers: list[Server] = [make_tgi(tuple(shlex.split(launcher_options)))]
-    servers += [PEERS[each] for each in peer or ()]
+    servers += [PEERS[each]() for each in peer or ()]
     if url is not None:
         servers.append(_running_server(url, url_model))
     plan = Plan(

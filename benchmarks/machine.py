@@ -4,14 +4,15 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 import psutil
 
-_RELEVANT_VARIABLES = ("OMP_", "MKL_", "KMP_", "TORCH", "CUDA_", "LD_PRELOAD", "MALLOC_")
+_RELEVANT_VARIABLES = ("OMP_", "MKL_", "KMP_", "TORCH", "CUDA_", "LD_PRELOAD", "MALLOC_", "VLLM_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +69,10 @@ def describe_revision(repository: Path) -> Revision | None:
     return Revision(commit, len(changed.splitlines())) if commit else None
 
 
-def package_versions(names: Iterable[str]) -> dict[str, str]:
-    """Answer the installed version of each distribution; those not installed are left out."""
-    versions = {}
-    for name in names:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
+def package_versions(names: Iterable[str], path: Sequence[str] = sys.path) -> dict[str, str]:
+    """Answer the version of each distribution installed in the folders of `path`; the others are left out."""
+    found = ((name, next(iter(metadata.distributions(name=name, path=list(path))), None)) for name in names)
+    return {name: distribution.version for name, distribution in found if distribution is not None}
 
 
 def relevant_variables(environment: Mapping[str, str]) -> dict[str, str]:

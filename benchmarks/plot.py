@@ -14,16 +14,18 @@ _BARS_WIDTH = 0.8
 
 
 def save_plot(record: Record, path: Path) -> None:
-    """Draw throughput and time between tokens side by side, as PNG."""
-    figure = Figure(figsize=(max(9.0, 2.2 * len(record.cases)), 4.5), layout="constrained")
-    throughput, latency = figure.subplots(1, 2)
+    """Draw throughput, time between tokens and time to the first token side by side, as PNG."""
+    figure = Figure(figsize=(max(12.0, 3.0 * len(record.cases)), 4.5), layout="constrained")
+    throughput, between, first = figure.subplots(1, 3)
     for position, server in enumerate(record.servers):
         rows = [summarize(record.rounds, server, case.name) for case in record.cases]
         _draw_bars(throughput, rows, [row.output_tokens_per_s for row in rows], position, len(record.servers))
-        _draw_bars(latency, rows, [row.itl_p50_ms for row in rows], position, len(record.servers))
+        _draw_bars(between, rows, [row.itl_p50_ms for row in rows], position, len(record.servers))
+        _draw_bars(first, rows, [row.ttft_p50_ms for row in rows], position, len(record.servers))
     throughput.set_ylabel("output tokens per second")
-    latency.set_ylabel("time between tokens, median (ms)")
-    for axes in (throughput, latency):
+    between.set_ylabel("time between tokens, median (ms)")
+    first.set_ylabel("time to the first token, median (ms)")
+    for axes in (throughput, between, first):
         axes.set_xticks(
             range(len(record.cases)), [case.name for case in record.cases], rotation=20, ha="right"
         )

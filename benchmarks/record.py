@@ -10,10 +10,15 @@ from benchmarks.rounds import ServerRound
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """The options that a server was started with beside its defaults, and the versions of its parts."""
+    """What a server was started with beside its defaults, and the versions of its parts.
+
+    Attributes:
+        environment: variables set for it that steer threads, memory and devices.
+    """
 
     options: tuple[str, ...]
     versions: Mapping[str, str]
+    environment: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +31,8 @@ class Record:
         model: the shape of a random checkpoint, or the name of a real one.
         dtype: number format of the model.
         seed: what its prompts were drawn with.
-        environment: variables that steer threads, memory and devices.
+        weight_bytes: of the model's weights in that format; quantized ones take less.
+        environment: variables that steer threads, memory and devices, set for all servers.
         servers: by name; the first is the one that the others are compared with.
     """
 
@@ -35,6 +41,7 @@ class Record:
     model: str
     dtype: str
     seed: int
+    weight_bytes: int
     machine: Machine
     revision: Revision | None
     environment: Mapping[str, str]

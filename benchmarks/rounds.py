@@ -1,9 +1,12 @@
 """Runs the servers in turn, round after round: what else the machine does falls on all of them alike."""
 
+import asyncio
+import contextlib
+import itertools
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Never
@@ -12,8 +15,13 @@ from tqdm.auto import tqdm
 
 from benchmarks.cases import Case, Work
 from benchmarks.measurement import Measurement, measure
+from benchmarks.memory import ServerMemory, kv_bytes_per_token, read_processes
 from benchmarks.prompts import PromptMaker
-from benchmarks.servers.base import Launch, Server, ServerFailedError
+from benchmarks.servers.base import Launch, Server, ServerFailedError, StartedServer
+from benchmarks.servers.process import end_of_log, family_of
+
+_TELL_SECONDS = 15.0
+"""How often it is told that a server is still starting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +46,7 @@ class ServerRound:
         ready_s: seconds from its start until it was ready.
         load_before: runnable processes in the last minute, as the system averages them: what else went on.
         measurements: by the case's name.
+        memory: what its processes held after each case; empty for a server that somebody else has started.
     """
 
     server: str
@@ -45,6 +54,7 @@ class ServerRound:
     ready_s: float
     load_before: float
     measurements: dict[str, Measurement]
+    memory: dict[str, ServerMemory]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,22 +89,50 @@ async def _run_server(
     plan: Plan, server: Server, number: int, tasks: Sequence[_Task], bar: "tqdm[Never]"
 ) -> ServerRound:
     load_before = os.getloadavg()[0]
-    measurements = {}
+    measurements, memory = {}, {}
     label = f"round {number}/{plan.rounds} {server.name}"
     bar.set_description(f"{label}: starting")
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
+        launch = Launch(plan.checkpoint, plan.dtype, Path(scratch))
         started_at = time.perf_counter()
         try:
-            async with server.started(Launch(plan.checkpoint, plan.dtype, Path(scratch))) as started:
+            async with contextlib.AsyncExitStack() as stack:
+                with _telling(label, launch.log):
+                    started = await stack.enter_async_context(server.started(launch))
                 ready_s = time.perf_counter() - started_at
                 for task in tasks:
                     bar.set_description(f"{label}: {task.name}")
                     await started.run(task.warmup, lambda: None)
                     measurements[task.name] = measure(await started.run(task.work, lambda: _advance(bar)))
                     tqdm.write(_line(label, task.name, measurements[task.name]))
+                    if started.process_id is not None:
+                        memory[task.name] = await _read_memory(plan, started, started.process_id)
         except ServerFailedError as error:
             raise ServerFailedError(f"{server.name}: {error}") from error
-    return ServerRound(server.name, number, ready_s, load_before, measurements)
+    return ServerRound(server.name, number, ready_s, load_before, measurements, memory)
+
+
+@contextlib.contextmanager
+def _telling(label: str, log: Path) -> Iterator[None]:
+    """Tell every now and then what a server that takes long to start is at, by the last line of its log."""
+
+    async def tell() -> None:
+        for times in itertools.count(1):
+            await asyncio.sleep(_TELL_SECONDS)
+            seconds = times * _TELL_SECONDS
+            tqdm.write(f"{label}: starting for {seconds:.0f} s\n{end_of_log(log, lines=1)}")
+
+    task = asyncio.create_task(tell())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+async def _read_memory(plan: Plan, started: StartedServer, process_id: int) -> ServerMemory:
+    tokens = await started.kv_cache_tokens()
+    kv_cache = None if tokens is None else tokens * kv_bytes_per_token(plan.checkpoint, plan.dtype)
+    return ServerMemory(read_processes(family_of(process_id)), kv_cache)
 
 
 def _advance(bar: "tqdm[Never]") -> None:

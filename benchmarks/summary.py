@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks.measurement import Measurement
+from benchmarks.memory import ServerMemory
 from benchmarks.rounds import ServerRound
 
 
@@ -28,6 +29,23 @@ class Spread:
 
 
 @dataclass(frozen=True, slots=True)
+class MemorySummary:
+    """What a server held after a case, in bytes; NaN where it is not known.
+
+    Attributes:
+        proportional: all its processes, shared pages counted once.
+        resident: the resident set of the largest process: in this server, a shard.
+        peak_resident: the most that was ever resident of it.
+        kv_cache: the KV blocks that hold something, of all shards together.
+    """
+
+    proportional: Spread
+    resident: Spread
+    peak_resident: Spread
+    kv_cache: Spread
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """One server in one case, over all rounds."""
 
@@ -38,6 +56,7 @@ class Summary:
     itl_p99_ms: Spread
     ttft_p50_ms: Spread
     ttft_p99_ms: Spread
+    memory: MemorySummary
     errors: int
 
 
@@ -55,7 +74,8 @@ class Comparison:
 
 def summarize(rounds: Sequence[ServerRound], server: str, case: str) -> Summary:
     """Summarize what a server did in a case."""
-    figures = [each.measurements[case] for each in rounds if each.server == server]
+    its_rounds = [each for each in rounds if each.server == server]
+    figures = [each.measurements[case] for each in its_rounds]
     return Summary(
         server=server,
         case=case,
@@ -64,7 +84,18 @@ def summarize(rounds: Sequence[ServerRound], server: str, case: str) -> Summary:
         itl_p99_ms=Spread.of([each.itl_p99_ms for each in figures]),
         ttft_p50_ms=Spread.of([each.ttft_p50_ms for each in figures]),
         ttft_p99_ms=Spread.of([each.ttft_p99_ms for each in figures]),
+        memory=_summarize_memory([each.memory[case] for each in its_rounds if case in each.memory]),
         errors=sum(each.errors for each in figures),
+    )
+
+
+def _summarize_memory(readings: Sequence[ServerMemory]) -> MemorySummary:
+    largest = [reading.processes[0] for reading in readings]
+    return MemorySummary(
+        proportional=Spread.of([reading.proportional for reading in readings]),
+        resident=Spread.of([process.resident for process in largest]),
+        peak_resident=Spread.of([process.peak_resident for process in largest]),
+        kv_cache=Spread.of([reading.kv_cache for reading in readings if reading.kv_cache is not None]),
     )
 
 

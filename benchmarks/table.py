@@ -1,7 +1,7 @@
 """A benchmark as Markdown: the tables a reader wants first, and under which conditions they came about."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from benchmarks.record import Record
 from benchmarks.summary import Spread, compare, summarize
@@ -18,7 +18,8 @@ def render_table(record: Record) -> str:
         "between tokens. TTFT: time to the first token.",
         _figures(record),
         *_comparisons(record),
-        f"![Output tokens per second and time between tokens]({stem}.png)",
+        *_memory(record),
+        f"![Output tokens per second, time between tokens, time to the first token]({stem}.png)",
         _work(record),
     ]
     return "\n\n".join(parts) + "\n"
@@ -39,9 +40,10 @@ def _conditions(record: Record) -> Iterator[str]:
     for name, settings in record.servers.items():
         versions = ", ".join(f"{package} {version}" for package, version in settings.versions.items())
         options = f"; options `{' '.join(settings.options)}`" if settings.options else ""
-        yield f"- {name}: {versions or 'versions unknown'}{options}"
+        variables = f"; {_variables(settings.environment)}" if settings.environment else ""
+        yield f"- {name}: {versions or 'versions unknown'}{options}{variables}"
     if record.environment:
-        yield "- Environment: " + ", ".join(f"`{key}={value}`" for key, value in record.environment.items())
+        yield f"- Environment: {_variables(record.environment)}"
     starts = (
         f"{name} {_spread(Spread.of([each.ready_s for each in record.rounds if each.server == name]))}"
         for name in record.servers
@@ -49,6 +51,10 @@ def _conditions(record: Record) -> Iterator[str]:
     yield f"- Ready after (s): {', '.join(starts)}"
     busiest = max(each.load_before for each in record.rounds)
     yield f"- Load average before a server's start: {busiest:.1f} at most"
+
+
+def _variables(environment: Mapping[str, str]) -> str:
+    return ", ".join(f"`{name}={value}`" for name, value in environment.items())
 
 
 def _figures(record: Record) -> str:
@@ -75,6 +81,30 @@ def _comparisons(record: Record) -> Iterator[str]:
             rows.append([case.name, *(_spread(ratio, digits=2) for ratio in times)])
         yield f"{server} ÷ {peer}, round by round (tok/s: above 1 is faster; times: below 1 is faster):"
         yield _markdown(["case", "tok/s", "ITL p50", "TTFT p50"], rows)
+
+
+def _memory(record: Record) -> Iterator[str]:
+    """A table of what the servers held: nothing if all were started by somebody else."""
+    rows = []
+    for case in record.cases:
+        for name in record.servers:
+            memory = summarize(record.rounds, name, case.name).memory
+            beside = memory.peak_resident.highest - record.weight_bytes - memory.kv_cache.highest
+            figures = (memory.proportional, memory.resident, memory.peak_resident, memory.kv_cache)
+            if not math.isnan(memory.resident.median):
+                rows.append([case.name, name, *(_mib(each.highest) for each in figures), _mib(beside)])
+    if rows:
+        yield (
+            "Memory after each case in MiB, the highest of the rounds. All: every process of the server, "
+            "shared pages counted once. Resident: of the largest process alone (here a shard), with its peak "
+            "since the start. KV: blocks that hold keys and values. Rest: the peak less KV and the model's "
+            f"weights ({_mib(record.weight_bytes)})."
+        )
+        yield _markdown(["case", "server", "all", "resident", "peak", "KV", "rest"], rows)
+
+
+def _mib(size: float) -> str:
+    return "-" if math.isnan(size) else f"{size / 2**20:,.0f}"
 
 
 def _work(record: Record) -> str:

@@ -1,6 +1,6 @@
 """What a server under measurement is to the benchmark."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,12 +28,29 @@ class Launch:
     dtype: str
     scratch: Path
 
+    @property
+    def log(self) -> Path:
+        """Where what the server prints is kept."""
+        return self.scratch / "log"
+
 
 class StartedServer(Protocol):
     """A server that is ready."""
 
+    @property
+    def process_id(self) -> int | None:
+        """The process that all its others descend from; None if somebody else has started it."""
+        ...
+
     async def run(self, work: Work, on_answer: Callable[[], None]) -> RunRecord:
         """Have the work done and record it; `on_answer` is called once a request."""
+        ...
+
+    async def kv_cache_tokens(self) -> int | None:
+        """Answer how many tokens' keys and values its KV blocks have room for that hold something.
+
+        None if it does not tell.
+        """
         ...
 
 
@@ -46,13 +63,18 @@ class Server(Protocol):
         ...
 
     @property
-    def packages(self) -> tuple[str, ...]:
-        """The distributions whose versions belong into the record of a run."""
+    def versions(self) -> Mapping[str, str]:
+        """The versions of its parts, by distribution."""
         ...
 
     @property
     def options(self) -> tuple[str, ...]:
         """The options beyond its defaults that it is started with."""
+        ...
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The variables that are set for it."""
         ...
 
     def started(self, launch: Launch) -> AbstractAsyncContextManager[StartedServer]:

@@ -16,13 +16,27 @@ from benchmarks.servers.process import server_process
 
 @dataclass(frozen=True, slots=True)
 class StartedHttpServer:
-    """A server that answers at an address."""
+    """A server that answers at an address.
+
+    Attributes:
+        process_id: of the process that started all its others; None if it ran before.
+        kv_tokens: as in `CommandServer`.
+    """
 
     target: Target
+    process_id: int | None = None
+    kv_tokens: Callable[[str], int] | None = None
 
     async def run(self, work: Work, on_answer: Callable[[], None]) -> RunRecord:
         """Send the work as a closed loop of streaming clients."""
         return await run_load(self.target, work, on_answer)
+
+    async def kv_cache_tokens(self) -> int | None:
+        """Look it up among the server's metrics, if it has any that tell."""
+        if self.kv_tokens is None:
+            return None
+        async with aiohttp.ClientSession() as session, session.get(f"{self.target.url}/metrics") as response:
+            return self.kv_tokens(await response.text())
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,21 +45,24 @@ class CommandServer:
 
     Attributes:
         name: its name in options and tables.
-        packages: distributions whose versions are recorded.
+        versions: of its parts, by distribution; recorded.
         command: the command line that serves a checkpoint on a port of 127.0.0.1.
         options: what is added to that command line.
         environment: variables set for it beside the benchmark's own.
         model: name that its clients call the model by.
         health_path: route that answers 200 once it is ready.
+        kv_tokens: reads off the page of its /metrics how many tokens the KV blocks in use hold; None if that
+            is not to be found there.
     """
 
     name: str
-    packages: tuple[str, ...]
+    versions: Mapping[str, str]
     command: Callable[[Launch, int], list[str]]
     options: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     model: str = "tgi"
     health_path: str = "/health"
+    kv_tokens: Callable[[str], int] | None = None
 
     @contextlib.asynccontextmanager
     async def started(self, launch: Launch) -> AsyncIterator[StartedHttpServer]:
@@ -53,11 +70,10 @@ class CommandServer:
         port = free_port()
         target = Target(f"http://127.0.0.1:{port}", self.model)
         command = [*self.command(launch, port), *self.options]
-        log = launch.scratch / "log"
         async with server_process(
-            command, self.environment, log, lambda: _answers(target.url + self.health_path)
-        ):
-            yield StartedHttpServer(target)
+            command, self.environment, launch.log, lambda: _answers(target.url + self.health_path)
+        ) as process_id:
+            yield StartedHttpServer(target, process_id, self.kv_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +82,9 @@ class RunningServer:
 
     target: Target
     name: str = "running"
-    packages: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
     options: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     @contextlib.asynccontextmanager
     async def started(self, launch: Launch) -> AsyncIterator[StartedHttpServer]:

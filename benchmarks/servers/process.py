@@ -23,8 +23,8 @@ _LOG_LINES = 15
 @contextlib.asynccontextmanager
 async def server_process(
     command: Sequence[str], environment: Mapping[str, str], log: Path, is_ready: Callable[[], Awaitable[bool]]
-) -> AsyncIterator[None]:
-    """Run a server until the block ends; the block begins when `is_ready` says so.
+) -> AsyncIterator[int]:
+    """Run a server until the block ends; the block begins, with its process id, when `is_ready` says so.
 
     Raises:
         ServerFailedError: the process could not be started, ended early or took too long; the message has the
@@ -33,7 +33,7 @@ async def server_process(
     process = start(command, environment, log)
     try:
         await _until_ready(process, is_ready, log)
-        yield
+        yield process.pid
     finally:
         stop(process)
 
@@ -83,7 +83,7 @@ def stop(process: psutil.Popen) -> None:
     Blocks for at most half a minute; nothing else is going on when a server is stopped, and a second Ctrl-C
     then cuts the wait short without leaving anything behind.
     """
-    family = _family(process)
+    family = family_of(process.pid)
     try:
         process.send_signal(signal.SIGTERM)
         process.wait(_STOP_SECONDS)
@@ -96,14 +96,23 @@ def stop(process: psutil.Popen) -> None:
         psutil.wait_procs(family, timeout=_STOP_SECONDS)
 
 
-def _family(process: psutil.Popen) -> list[psutil.Process]:
-    try:
-        return [*process.children(recursive=True), process]
-    except psutil.NoSuchProcess:
-        return []
+def family_of(process_id: int) -> list[psutil.Process]:
+    """Find a process that `start` started, its descendants, and those whose parent has ended before them."""
+    members: dict[int, psutil.Process] = {}
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(process_id)
+        members = {each.pid: each for each in (*process.children(recursive=True), process)}
+    for other in psutil.pids():
+        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+            # It leads a session of its own, which orphans stay in.
+            if other not in members and os.getsid(other) == process_id:
+                members[other] = psutil.Process(other)
+    return list(members.values())
 
 
-def end_of_log(log: Path) -> str:
-    """Answer the last lines of a log, indented, to be shown below an error."""
-    lines = log.read_text(errors="replace").splitlines()[-_LOG_LINES:]
-    return "\n".join(f"    {line}" for line in lines)
+def end_of_log(log: Path, lines: int = _LOG_LINES) -> str:
+    """Answer the last lines of a log, indented, to be shown below a message; nothing if there is none yet."""
+    if not log.exists():
+        return ""
+    found = log.read_text(errors="replace").splitlines()[-lines:]
+    return "\n".join(f"    {line}" for line in found)

@@ -7,8 +7,8 @@ import asyncio
 import contextlib
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
 from subprocess import PIPE
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ import msgspec
 import psutil
 
 from benchmarks.cases import Work
+from benchmarks.machine import package_versions
 from benchmarks.measurement import Answer, RunRecord
 from benchmarks.servers.base import Launch, ServerFailedError
 from benchmarks.servers.process import START_SECONDS, end_of_log, start, stop
@@ -27,6 +28,15 @@ class StartedWorker:
     """A worker that has loaded the model; it takes a line of JSON for each batch, and answers with one."""
 
     process: psutil.Popen
+
+    @property
+    def process_id(self) -> int:
+        """The worker's."""
+        return int(self.process.pid)
+
+    async def kv_cache_tokens(self) -> int | None:
+        """Answer None: a batch's cache is gone with the batch."""
+        return None
 
     async def run(self, work: Work, on_answer: Callable[[], None]) -> RunRecord:
         """Generate batch by batch, as many prompts in each as the work has streams."""
@@ -52,8 +62,9 @@ class TransformersGenerate:
     """`generate` of the transformers library, in a process of its own."""
 
     name: str = "transformers"
-    packages: tuple[str, ...] = ("transformers", "torch")
+    versions: Mapping[str, str] = field(default_factory=lambda: package_versions(("transformers", "torch")))
     options: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=lambda: {"HF_HUB_OFFLINE": "1"})
 
     @contextlib.asynccontextmanager
     async def started(self, launch: Launch) -> AsyncIterator[StartedWorker]:
@@ -69,14 +80,13 @@ class TransformersGenerate:
             str(launch.checkpoint),
             launch.dtype,
         ]
-        log = launch.scratch / "log"
-        process = start(command, {"HF_HUB_OFFLINE": "1"}, log, stdin=PIPE, stdout=PIPE)
+        process = start(command, self.environment, launch.log, stdin=PIPE, stdout=PIPE)
         try:
             async with asyncio.timeout(START_SECONDS):
                 await asyncio.to_thread(_receive, process, Ready)
             yield StartedWorker(process)
         except (ServerFailedError, TimeoutError, BrokenPipeError) as error:
-            raise ServerFailedError(f"the worker ended or hangs\n{end_of_log(log)}") from error
+            raise ServerFailedError(f"the worker ended or hangs\n{end_of_log(launch.log)}") from error
         finally:
             stop(process)
 

@@ -8,10 +8,12 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.bench import record_benchmark
-from benchmarks.cli import app
+from benchmarks.cli import app, main
 from benchmarks.machine import describe_machine, describe_revision, package_versions, relevant_variables
 from benchmarks.record import Record
 from benchmarks.rounds import Plan, ServerRound
+from benchmarks.servers import PEERS
+from benchmarks.servers.base import Server, ServerFailedError
 from tgi_demo import MODEL_PATH
 
 
@@ -19,7 +21,7 @@ from tgi_demo import MODEL_PATH
     ("arguments", "expected"),
     [
         (["--case", "short-c7"], "--case short-c7: there is only short-c1, "),
-        (["--peer", "vllm"], "--peer vllm: there is only transformers"),
+        (["--peer", "tgi"], "--peer tgi: there is only transformers, vllm"),
         (["--dtype", "int8"], "--dtype int8: there is only bfloat16, float16, float32"),
         (["--model", "/nowhere"], "--model /nowhere: neither 135M, 1B, tgi-demo, nor a folder"),
         (["--url", "http://10.0.0.1:80"], "10.0.0.1 is not this machine"),
@@ -55,6 +57,18 @@ def test_what_is_measured_follows_the_options(monkeypatch: pytest.MonkeyPatch, t
     assert plan.servers[0].options == ("--num-shard", "2")
     assert (plan.rounds, plan.seed, plan.dtype, plan.checkpoint) == (5, 7, "bfloat16", MODEL_PATH.resolve())
     assert (model, name) == ("tgi-demo", "a-b")
+
+
+def test_a_peer_that_is_not_installed_is_told_before_anything_is_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def missing() -> Server:
+        raise ServerFailedError("vllm is not installed")
+
+    monkeypatch.setitem(PEERS, "vllm", missing)
+    monkeypatch.setattr("sys.argv", ["benchmarks", "--model", "tgi-demo", "--peer", "vllm"])
+    with pytest.raises(SystemExit, match="error: vllm is not installed"):
+        main()
 
 
 async def _interrupt(_: Plan) -> None:
@@ -95,6 +109,7 @@ def test_the_machine_is_described_without_names_of_hosts_users_or_paths() -> Non
 def test_versions_of_what_is_installed() -> None:
     versions = package_versions(["pytest", "not-installed-anywhere"])
     assert list(versions) == ["pytest"]
+    assert package_versions(["pytest"], []) == {}
 
 
 def test_the_revision_counts_changed_files(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def figures(**values: Any) -> Measurement:
 
 
 def a_round(server: str, number: int, **values: Any) -> ServerRound:
-    return ServerRound(server, number, ready_s=1.0, load_before=0.0, measurements={"c": figures(**values)})
+    return ServerRound(server, number, 1.0, 0.0, measurements={"c": figures(**values)}, memory={})
 
 
 ROUNDS = [

@@ -12,8 +12,9 @@ from benchmarks.load import Target
 from benchmarks.servers.base import Launch, ServerFailedError
 from benchmarks.servers.http import CommandServer, RunningServer, free_port
 from benchmarks.servers.process import server_process
-from benchmarks.servers.tgi import make_tgi
+from benchmarks.servers.tgi import make_tgi, read_kv_tokens
 from benchmarks.servers.transformers_generate import TransformersGenerate
+from benchmarks.servers.vllm import make_vllm, one_cpu_per_core
 
 # Answers /health, and has a child of its own whose process id it writes down.
 SERVER = """
@@ -37,7 +38,7 @@ def scripted(script: str) -> CommandServer:
     def command(launch: Launch, port: int) -> list[str]:
         return [sys.executable, "-c", script, str(port), str(launch.scratch)]
 
-    return CommandServer(name="scripted", packages=(), command=command)
+    return CommandServer(name="scripted", versions={}, command=command)
 
 
 def child_of(launch: Launch) -> psutil.Process:
@@ -73,6 +74,14 @@ async def test_a_server_that_ends_early_is_told_with_the_end_of_its_log(launch: 
     with pytest.raises(ServerFailedError, match=r"ended with status 1\n(.*\n)*.*error: no such model"):
         async with server.started(launch):
             pass
+
+
+async def test_what_a_server_that_ends_early_leaves_behind_is_ended(launch: Launch) -> None:
+    server = scripted(f"{SERVER.split('class Handler')[0]}\nsys.exit('error: no such model')")
+    with pytest.raises(ServerFailedError, match="no such model"):
+        async with server.started(launch):
+            pass
+    assert not psutil.pid_exists(int((launch.scratch / "child").read_text()))
 
 
 async def test_a_server_that_never_gets_ready_is_given_up(
@@ -119,6 +128,60 @@ def test_this_server_is_started_through_its_launcher_on_loopback(launch: Launch)
     assert f"--model-id {launch.checkpoint}" in command
     assert "--hostname 127.0.0.1 --port 4321" in command
     assert command.endswith("--num-shard 2")
+    assert "torch" in server.versions
+
+
+def test_this_server_tells_how_many_tokens_its_kv_blocks_hold() -> None:
+    metrics = """
+# TYPE tgi_batch_max_total_tokens gauge
+tgi_batch_max_total_tokens 1600
+# TYPE tgi_kv_blocks_total gauge
+tgi_kv_blocks_total 99
+# TYPE tgi_kv_blocks_used gauge
+tgi_kv_blocks_used 2
+# TYPE tgi_kv_blocks_cached gauge
+tgi_kv_blocks_cached 5
+"""
+    assert read_kv_tokens(metrics) == 7 * 16
+
+
+async def test_a_server_without_such_metrics_does_not_tell(launch: Launch) -> None:
+    async with scripted(SERVER).started(launch) as started:
+        assert await started.kv_cache_tokens() is None
+
+
+def test_vllm_is_started_from_its_own_environment_on_the_cpus_there_are(
+    launch: Launch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / "lib" / "python3.11" / "site-packages" / "vllm-0.0.dist-info"
+    installed.mkdir(parents=True)
+    (installed / "METADATA").write_text("Name: vllm\nVersion: 0.0+cpu\n")
+    (tmp_path / "lib" / "libiomp5.so").touch()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "vllm").touch()
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {1_000_003, 1_000_001})
+    server = make_vllm(tmp_path)
+    command = " ".join([*server.command(launch, 4321), *server.options])
+    assert command.startswith(f"{tmp_path}/bin/vllm serve {launch.checkpoint} ")
+    assert "--dtype float32 --host 127.0.0.1 --port 4321" in command
+    assert server.versions == {"vllm": "0.0+cpu"}
+    assert server.environment["VLLM_CPU_OMP_THREADS_BIND"] == "1000001,1000003"
+    assert server.environment["LD_PRELOAD"].endswith(f"{tmp_path}/lib/libiomp5.so")
+
+
+def test_vllm_that_is_not_installed_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ServerFailedError, match=r"vllm is not installed.*`make bench-vllm`"):
+        make_vllm(tmp_path)
+
+
+def test_threads_get_a_core_each(tmp_path: Path) -> None:
+    for cpu, siblings in enumerate(("0,2", "1,3", "0,2", "1,3")):
+        topology = tmp_path / f"cpu{cpu}" / "topology"
+        topology.mkdir(parents=True)
+        (topology / "thread_siblings_list").write_text(siblings)
+    assert one_cpu_per_core({3, 2, 1, 0}, tmp_path) == [0, 1]
+    assert one_cpu_per_core({2, 3}, tmp_path) == [2, 3]
+    assert one_cpu_per_core({5, 4}, tmp_path) == [4, 5]
 
 
 @pytest.mark.slow
