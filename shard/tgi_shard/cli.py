@@ -50,6 +50,10 @@ def serve(
     trust_remote_code: Annotated[
         bool, typer.Option(help="Run tokenizer code that comes with the model.")
     ] = False,
+    disable_custom_kernels: Annotated[
+        bool,
+        typer.Option(envvar="DISABLE_CUSTOM_KERNELS", help="Compute with torch's operations alone: slower."),
+    ] = False,
     logger_level: Level = LogLevel.INFO,
     json_output: JsonOutput = False,
     rank: Annotated[int, typer.Option(envvar="RANK", hidden=True, min=0)] = 0,
@@ -90,7 +94,8 @@ def serve(
         max_total_tokens=max_total_tokens,
         memory_fraction=memory_fraction,
         rope=rope,
-        converted_weights=converted_weights_folder(),
+        kernel_cache=None if disable_custom_kernels else cache_folder("kernels"),
+        converted_weights=cache_folder("converted"),
         trust_remote_code=trust_remote_code,
     )
     run_or_exit(lambda: serve_until_stopped(settings), logger_level)
@@ -112,7 +117,7 @@ def download_weights(
 
         source = ModelSource.from_environment(model_id, revision, os.environ)
         progress = None if sys.stderr.isatty() and not json_output else log_progress(log)
-        folder = prepare_weights(source, converted_weights_folder(), progress)
+        folder = prepare_weights(source, cache_folder("converted"), progress)
         log.info("weights are ready", folder=str(folder))
 
     run_or_exit(download, logger_level)
@@ -131,10 +136,10 @@ def serve_until_stopped(settings: ServeSettings) -> None:
         service.close()
 
 
-def converted_weights_folder() -> Path:
-    """Where converted checkpoints go when their own folder cannot be written."""
+def cache_folder(content: str) -> Path:
+    """Where things are kept that can be made again: "kernels", "converted" checkpoints."""
     cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(cache) / "text-generation-inference" / "converted"
+    return Path(cache) / "text-generation-inference" / content
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ class ServeSettings:
         uds_path: prefix of the socket; the rank is appended.
         max_total_tokens: longest prompt with its answer to serve; None for what config.json says.
         memory_fraction: part of the free memory for the KV cache; None for what suits the device.
+        kernel_cache: where kernels compiled for this machine are kept; None to compute without them.
         converted_weights: where conversions of checkpoints go that lie in folders which cannot be written.
     """
 
@@ -36,5 +37,6 @@ class ServeSettings:
     max_total_tokens: int | None
     memory_fraction: float | None
     rope: RopeOverride | None
+    kernel_cache: Path | None
     converted_weights: Path
     trust_remote_code: bool

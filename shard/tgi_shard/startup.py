@@ -7,7 +7,7 @@ import structlog
 
 from tgi_common.hub import fetch_config_files
 from tgi_common.model_files import read_config, read_json_object
-from tgi_shard.attention.registry import select_backend
+from tgi_shard.backend import select_backend
 from tgi_shard.distributed import World, connect
 from tgi_shard.engine.engine import Engine
 from tgi_shard.engine.memory import CacheMaker
@@ -81,11 +81,18 @@ def load_engine(settings: ServeSettings) -> LoadedModel:
     dtype = DTYPES[settings.dtype] if settings.dtype else platform.default_dtype(config.torch_dtype)
     tokenizer = load_tokenizer(folder, settings.trust_remote_code)
     collective = connect(platform, world, settings.master_addr, settings.master_port)
-    attention = select_backend(platform)
+    backend = select_backend(platform.device, dtype, config.head_dim, settings.kernel_cache)
     weights = open_weights(weights_folder, platform.device, dtype)
     max_length = served_length(config, tokenizer, settings.max_total_tokens)
-    model = load_model(config, weights, platform, collective, dtype, attention, max_length)
-    log.info("model loaded", model_id=settings.source.model_id, dtype=str(dtype), device=str(platform.device))
+    model = load_model(config, weights, platform, collective, dtype, backend, max_length)
+    log.info(
+        "model loaded",
+        model_id=settings.source.model_id,
+        dtype=str(dtype),
+        device=str(platform.device),
+        operations=backend.operations.name,
+        attention=backend.attention.name,
+    )
     engine = Engine(
         model,
         tokenizer,
@@ -93,7 +100,7 @@ def load_engine(settings: ServeSettings) -> LoadedModel:
         collective,
         CacheMaker(
             config,
-            attention.block_size,
+            backend.attention.block_size,
             dtype,
             platform,
             world.size,
@@ -105,7 +112,7 @@ def load_engine(settings: ServeSettings) -> LoadedModel:
     return LoadedModel(
         engine,
         tokenizer,
-        ShardInfo(str(dtype), platform.device.type, attention.name, attention.block_size),
+        ShardInfo(str(dtype), platform.device.type, backend.attention.name, backend.attention.block_size),
         find_eos_ids(folder, config, tokenizer),
     )
 

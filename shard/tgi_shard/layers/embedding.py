@@ -1,46 +1,46 @@
 """Token embeddings and the output head, the vocabulary spread over the ranks."""
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 from tgi_shard.distributed import Collective
 from tgi_shard.layers.loading import Part, WeightLoader
-from tgi_shard.layers.partition import split_vocabulary
+from tgi_shard.layers.partition import Span, split_vocabulary
+from tgi_shard.ops.interface import EmbeddingMatrix, Matrix
 
 
 class VocabularyEmbedding(nn.Module):
     """Looks tokens up: each rank knows some rows and contributes zeros for all others."""
 
-    def __init__(self, weight: Tensor, first_token: int, collective: Collective) -> None:
-        """Take this rank's rows; `first_token` is the id of the first one."""
+    def __init__(self, table: EmbeddingMatrix, tokens: Span, collective: Collective) -> None:
+        """Take this rank's rows, those of the tokens of a span."""
         super().__init__()
-        self.weight = nn.Parameter(weight, requires_grad=False)
-        self.first_token = first_token
+        self.table = table
+        self.tokens = tokens
         self.collective = collective
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """[tokens] int64 to [tokens, hidden]."""
         if self.collective.world.size == 1:
-            return functional.embedding(input_ids, self.weight)
-        rows = input_ids - self.first_token
-        foreign = (rows < 0) | (rows >= len(self.weight))
-        embedded = functional.embedding(rows.masked_fill(foreign, 0), self.weight)
+            return self.table.rows(input_ids)
+        rows = input_ids - self.tokens.start
+        foreign = (rows < 0) | (rows >= self.tokens.size)
+        embedded = self.table.rows(rows.masked_fill(foreign, 0))
         return self.collective.all_reduce(embedded.masked_fill(foreign[:, None], 0))
 
 
 class LanguageHead(nn.Module):
     """Turns hidden states into logits: each rank computes those of its rows, then all get all."""
 
-    def __init__(self, weight: nn.Parameter, vocab_size: int, collective: Collective) -> None:
+    def __init__(self, matrix: Matrix, vocab_size: int, collective: Collective) -> None:
         """Take this rank's rows, as many on every rank; rows beyond the vocabulary are padding."""
         super().__init__()
-        self.weight = weight
+        self.matrix = matrix
         self.vocab_size = vocab_size
         self.collective = collective
 
     def forward(self, hidden: Tensor) -> Tensor:
         """[rows, hidden] to [rows, vocab_size], the same on every rank."""
-        logits = self.collective.all_gather_last_dim(functional.linear(hidden, self.weight))
+        logits = self.collective.all_gather_last_dim(self.matrix.multiply(hidden))
         return logits[:, : self.vocab_size]
 
 

@@ -7,30 +7,29 @@ takes such split inputs: each rank computes a summand of every output, and the r
 from collections.abc import Sequence
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 from tgi_shard.distributed import Collective
 from tgi_shard.layers.loading import Part, WeightLoader
+from tgi_shard.ops.interface import Matrix, Operations
 
 
 class Linear(nn.Module):
-    """`x @ weight.T + bias` with the weights of this rank: [..., inputs] to [..., outputs]."""
+    """A product with the weights of this rank: [tokens, inputs] to [tokens, outputs]."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+    def __init__(self, matrix: Matrix) -> None:
         super().__init__()
-        self.weight = nn.Parameter(weight, requires_grad=False)
-        self.bias = nn.Parameter(bias, requires_grad=False) if bias is not None else None
+        self.matrix = matrix
 
     def forward(self, x: Tensor) -> Tensor:
         """Multiply."""
-        return functional.linear(x, self.weight, self.bias)
+        return self.matrix.multiply(x)
 
 
 class RowParallelLinear(Linear):
     """A linear layer whose inputs are split: the products of all ranks are summed."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, collective: Collective) -> None:
-        super().__init__(weight, bias)
+    def __init__(self, matrix: Matrix, collective: Collective) -> None:
+        super().__init__(matrix)
         self.collective = collective
 
     def forward(self, x: Tensor) -> Tensor:
@@ -38,11 +37,14 @@ class RowParallelLinear(Linear):
         return self.collective.all_reduce(super().forward(x))
 
 
-def load_column_parallel(loader: WeightLoader, parts: Sequence[Part], inputs: int, *, bias: bool) -> Linear:
+def load_column_parallel(
+    loader: WeightLoader, operations: Operations, parts: Sequence[Part], inputs: int, *, bias: bool
+) -> Linear:
     """One layer of several projections, this rank's outputs of each side by side.
 
     Args:
         loader: reads the tensors.
+        operations: multiply with them.
         parts: prefixes of the projections ("….q_proj") and the outputs this rank computes.
         inputs: size of the input.
         bias: every projection has one.
@@ -50,18 +52,52 @@ def load_column_parallel(loader: WeightLoader, parts: Sequence[Part], inputs: in
     Raises:
         WeightsError: a tensor is missing, or has another shape.
     """
-    weights = [Part(f"{part.name}.weight", part.span) for part in parts]
-    biases = [Part(f"{part.name}.bias", part.span) for part in parts]
-    return Linear(loader.rows(weights, inputs), loader.rows(biases) if bias else None)
+    weight = loader.rows([Part(f"{part.name}.weight", part.span) for part in parts], inputs)
+    biases = loader.rows([Part(f"{part.name}.bias", part.span) for part in parts]) if bias else None
+    return Linear(operations.matrix(weight, biases))
+
+
+def load_gated(
+    loader: WeightLoader,
+    operations: Operations,
+    parts: tuple[Part, Part],
+    inputs: int,
+    activation: str,
+    *,
+    bias: bool,
+) -> Linear:
+    """The first half of a gated MLP, `act(gate(x)) * up(x)`, with this rank's inner dimensions.
+
+    Args:
+        loader: reads the tensors.
+        operations: multiply with them.
+        parts: prefixes of the gate's and the values' projections, and the outputs this rank computes.
+        inputs: size of the input.
+        activation: one of ACTIVATIONS.
+        bias: both projections have one.
+
+    Raises:
+        WeightsError: a tensor is missing, or has another shape.
+    """
+    weight = loader.rows([Part(f"{part.name}.weight", part.span) for part in parts], inputs)
+    biases = loader.rows([Part(f"{part.name}.bias", part.span) for part in parts]) if bias else None
+    return Linear(operations.gated_matrix(weight, biases, activation))
 
 
 def load_row_parallel(
-    loader: WeightLoader, part: Part, outputs: int, collective: Collective, *, bias: bool
+    loader: WeightLoader,
+    operations: Operations,
+    part: Part,
+    outputs: int,
+    collective: Collective,
+    *,
+    bias: bool,
 ) -> RowParallelLinear:
     """A layer for this rank's part of the inputs.
 
     Args:
         loader: reads the tensors.
+        operations: multiply with them.
         part: the projection's prefix and the inputs this rank has.
         outputs: size of the output.
         collective: sums over the ranks.
@@ -72,4 +108,5 @@ def load_row_parallel(
     """
     weight = loader.columns(Part(f"{part.name}.weight", part.span), outputs)
     own_bias = loader.whole(f"{part.name}.bias", (outputs,)) if bias else None
-    return RowParallelLinear(weight, own_bias if collective.world.rank == 0 else None, collective)
+    matrix = operations.matrix(weight, own_bias if collective.world.rank == 0 else None)
+    return RowParallelLinear(matrix, collective)

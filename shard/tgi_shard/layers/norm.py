@@ -1,24 +1,24 @@
 """Root mean square normalization."""
 
-import torch
 from torch import Tensor, nn
+
+from tgi_shard.ops.interface import Operations
 
 
 class RMSNorm(nn.Module):
-    """`x / sqrt(mean(x**2) + eps) * weight` over the last dimension (arXiv 1910.07467).
+    """`x / sqrt(mean(x**2) + eps) * weight` over the last dimension (arXiv 1910.07467)."""
 
-    The mean is taken in float32, and the result rounded to the input's type before it is scaled: where
-    transformers rounds too, so that both give the same bits.
-    """
-
-    def __init__(self, weight: Tensor, eps: float) -> None:
-        """Take a weight that broadcasts against the input: [size], or [heads, size] for one row per head."""
+    def __init__(self, operations: Operations, weight: Tensor, eps: float) -> None:
+        """Take [size] weights for the hidden states, or [heads, size] ones for a row to each head."""
         super().__init__()
+        self.operations = operations
         self.weight = nn.Parameter(weight, requires_grad=False)
         self.eps = eps
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalize; shape and type stay."""
-        wide = x.float()
-        wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
-        return self.weight * wide.to(x.dtype)
+    def forward(self, hidden: Tensor, delta: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Answer `hidden + delta`, and that normalized; see `Operations.add_norm`."""
+        return self.operations.add_norm(hidden, delta, self.weight, self.eps)
+
+    def normalize_heads(self, heads: Tensor) -> Tensor:
+        """Normalize each head of [tokens, heads, head_dim]; see `Operations.norm_heads`."""
+        return self.operations.norm_heads(heads, self.weight, self.eps)

@@ -1,5 +1,7 @@
 """A language model: tokens in, hidden states out, and logits for the ones that need them."""
 
+from typing import cast
+
 from torch import Tensor, nn
 
 from tgi_shard.attention.interface import AttentionBackend
@@ -59,10 +61,11 @@ class CausalLM(nn.Module):
         hidden: Tensor = self.embedding(input_ids)
         rotation = self.rotary(metadata.position_ids, hidden.dtype)
         attention = self.attention.plan(metadata, cache)
+        delta: Tensor | None = None
         for layer in self.layers:
-            hidden = layer(hidden, rotation, attention)
-        normed: Tensor = self.norm(hidden)
-        return normed
+            hidden, delta = layer(hidden, delta, rotation, attention)
+        _, normed = self.norm(hidden, delta)
+        return cast("Tensor", normed)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[rows, hidden] to [rows, vocab_size] in the model's type, the same on every rank."""

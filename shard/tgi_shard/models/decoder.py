@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 from tgi_shard.attention.interface import AttentionPlan
 from tgi_shard.distributed import Collective
-from tgi_shard.layers.activation import ACTIVATIONS
-from tgi_shard.layers.linear import load_column_parallel, load_row_parallel
+from tgi_shard.layers.linear import load_column_parallel, load_gated, load_row_parallel
 from tgi_shard.layers.loading import Part, WeightLoader
 from tgi_shard.layers.norm import RMSNorm
 from tgi_shard.layers.partition import split_evenly, split_kv_heads
 from tgi_shard.layers.rope import Rotation
 from tgi_shard.models.config import ModelConfig
 from tgi_shard.models.weight_names import WeightNames
+from tgi_shard.ops.interface import Operations
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,7 @@ class LayerSource:
     config: ModelConfig
     names: WeightNames
     loader: WeightLoader
+    operations: Operations
     collective: Collective
     index: int
 
@@ -38,9 +39,8 @@ class LayerSource:
 
     def norm(self, name: str) -> RMSNorm:
         """The norm of this name, over the hidden size."""
-        return RMSNorm(
-            self.loader.whole(self.prefix + name, (self.config.hidden_size,)), self.config.rms_norm_eps
-        )
+        weight = self.loader.whole(self.prefix + name, (self.config.hidden_size,))
+        return RMSNorm(self.operations, weight, self.config.rms_norm_eps)
 
 
 class SelfAttention(nn.Module):
@@ -56,8 +56,10 @@ class SelfAttention(nn.Module):
         self.heads, self.kv_heads = heads.size, kv_heads.size
         self.head_dim = config.head_dim
         self.scale = config.head_dim**-0.5
+        self.operations = source.operations
         self.qkv = load_column_parallel(
             source.loader,
+            source.operations,
             [
                 Part(prefix + names.query, heads.times(config.head_dim)),
                 Part(prefix + names.key, kv_heads.times(config.head_dim)),
@@ -68,6 +70,7 @@ class SelfAttention(nn.Module):
         )
         self.output = load_row_parallel(
             source.loader,
+            source.operations,
             Part(prefix + names.output, heads.times(config.head_dim)),
             config.hidden_size,
             source.collective,
@@ -82,7 +85,7 @@ class SelfAttention(nn.Module):
             source.loader.whole(source.prefix + name, (self.head_dim,)).expand(count, -1)
             for name, count in rows
         ]
-        return RMSNorm(torch.cat(weights), source.config.rms_norm_eps)
+        return RMSNorm(source.operations, torch.cat(weights), source.config.rms_norm_eps)
 
     def forward(self, hidden: Tensor, rotation: Rotation, attention: AttentionPlan) -> Tensor:
         """[tokens, hidden] to the same shape."""
@@ -91,8 +94,8 @@ class SelfAttention(nn.Module):
         heads, turned = self.heads, self.heads + self.kv_heads
         qk = qkv[:, :turned]
         if self.qk_norm is not None:
-            qk = self.qk_norm(qk)
-        qk = rotation.apply(qk)
+            qk = self.qk_norm.normalize_heads(qk)
+        qk = self.operations.rotate(qk, rotation)
         attended = attention.attend(
             qk[:, :heads],
             qk[:, heads:],
@@ -112,30 +115,34 @@ class GatedMLP(nn.Module):
         super().__init__()
         config, names, prefix = source.config, source.names, source.prefix
         inner = split_evenly(config.intermediate_size, source.collective.world)
-        self.gate_up = load_column_parallel(
+        self.gate_up = load_gated(
             source.loader,
-            [Part(prefix + names.gate, inner), Part(prefix + names.up, inner)],
+            source.operations,
+            (Part(prefix + names.gate, inner), Part(prefix + names.up, inner)),
             config.hidden_size,
+            config.hidden_act,
             bias=config.mlp_bias,
         )
         self.down = load_row_parallel(
             source.loader,
+            source.operations,
             Part(prefix + names.down, inner),
             config.hidden_size,
             source.collective,
             bias=config.mlp_bias,
         )
-        self.activation = ACTIVATIONS[config.hidden_act]
 
     def forward(self, hidden: Tensor) -> Tensor:
         """[tokens, hidden] to the same shape."""
-        gate, up = self.gate_up(hidden).chunk(2, dim=-1)
-        output: Tensor = self.down(self.activation(gate) * up)
+        output: Tensor = self.down(self.gate_up(hidden))
         return output
 
 
 class DecoderLayer(nn.Module):
-    """Attention, then the MLP; each reads the normalized stream and adds to it."""
+    """Attention, then the MLP; each reads the normalized residual stream and adds to it.
+
+    A layer leaves its last addition to the next one's norm, which reads the stream anyway.
+    """
 
     def __init__(self, source: LayerSource) -> None:
         super().__init__()
@@ -144,8 +151,10 @@ class DecoderLayer(nn.Module):
         self.mlp_norm = source.norm(source.names.mlp_norm)
         self.mlp = GatedMLP(source)
 
-    def forward(self, hidden: Tensor, rotation: Rotation, attention: AttentionPlan) -> Tensor:
-        """[tokens, hidden] to the same shape."""
-        hidden = hidden + self.attention(self.attention_norm(hidden), rotation, attention)
-        output: Tensor = hidden + self.mlp(self.mlp_norm(hidden))
-        return output
+    def forward(
+        self, hidden: Tensor, delta: Tensor | None, rotation: Rotation, attention: AttentionPlan
+    ) -> tuple[Tensor, Tensor]:
+        """Take the stream and what is still to be added to it, both [tokens, hidden]; answer the same."""
+        hidden, normed = self.attention_norm(hidden, delta)
+        hidden, normed = self.mlp_norm(hidden, self.attention(normed, rotation, attention))
+        return hidden, self.mlp(normed)

@@ -2,9 +2,8 @@
 
 import structlog
 import torch
-from torch import nn
 
-from tgi_shard.attention.interface import AttentionBackend
+from tgi_shard.backend import Backend
 from tgi_shard.distributed import Collective
 from tgi_shard.layers.embedding import LanguageHead, VocabularyEmbedding, load_vocabulary_rows
 from tgi_shard.layers.loading import WeightLoader, Weights
@@ -16,6 +15,8 @@ from tgi_shard.models.config import ModelConfig
 from tgi_shard.models.decoder import DecoderLayer, LayerSource
 from tgi_shard.models.registry import FAMILIES
 from tgi_shard.models.weight_names import WeightNames
+from tgi_shard.ops.interface import EmbeddingMatrix, Matrix, Operations
+from tgi_shard.ops.torch_ops import TorchMatrix
 from tgi_shard.platform import Platform
 
 _HARMLESS = ("rotary_emb.inv_freq", "lm_head.weight")
@@ -28,7 +29,7 @@ def load_model(
     platform: Platform,
     collective: Collective,
     dtype: torch.dtype,
-    attention: AttentionBackend,
+    backend: Backend,
     max_length: int,
 ) -> CausalLM:
     """Read this rank's part of a model.
@@ -39,7 +40,7 @@ def load_model(
         platform: where they go.
         collective: connects the ranks; says which one this is.
         dtype: the type to compute in.
-        attention: the backend that attends.
+        backend: computes.
         max_length: longest sequence that will be served, in tokens; sets the base of dynamic rope scaling.
 
     Raises:
@@ -49,40 +50,41 @@ def load_model(
     names = FAMILIES[config.model_type].names
     config.check_world_size(collective.world.size)
     loader = WeightLoader(weights, platform.device, dtype)
-    embedding = VocabularyEmbedding(
-        load_vocabulary_rows(loader, names.embedding, config.vocab_size, config.hidden_size, collective),
-        split_vocabulary(config.vocab_size, collective.world).start,
-        collective,
-    )
+    table, head = _load_vocabulary(config, names, loader, backend.operations, collective)
     layers = [
-        DecoderLayer(LayerSource(config, names, loader, collective, index))
+        DecoderLayer(LayerSource(config, names, loader, backend.operations, collective, index))
         for index in range(config.num_layers)
     ]
+    norm = loader.whole(names.norm, (config.hidden_size,))
     model = CausalLM(
         config,
-        embedding=embedding,
+        embedding=VocabularyEmbedding(
+            table, split_vocabulary(config.vocab_size, collective.world), collective
+        ),
         layers=layers,
-        norm=RMSNorm(loader.whole(names.norm, (config.hidden_size,)), config.rms_norm_eps),
-        head=_load_head(config, names, loader, collective, embedding),
+        norm=RMSNorm(backend.operations, norm, config.rms_norm_eps),
+        head=LanguageHead(head, config.vocab_size, collective),
         rotary=RotaryEmbedding(config.rope, max_length, platform.device),
-        attention=attention,
+        attention=backend.attention,
     )
     _warn_of_unread(weights, loader)
     return model.eval()
 
 
-def _load_head(
+def _load_vocabulary(
     config: ModelConfig,
     names: WeightNames,
     loader: WeightLoader,
+    operations: Operations,
     collective: Collective,
-    embedding: VocabularyEmbedding,
-) -> LanguageHead:
-    """The head; tied to the embedding it shares that one's memory."""
+) -> tuple[EmbeddingMatrix, Matrix]:
+    """The embedding and the head; tied to each other they are one matrix."""
+    sizes = (config.vocab_size, config.hidden_size)
+    rows = load_vocabulary_rows(loader, names.embedding, *sizes, collective)
     if config.tie_word_embeddings:
-        return LanguageHead(embedding.weight, config.vocab_size, collective)
-    rows = load_vocabulary_rows(loader, names.head, config.vocab_size, config.hidden_size, collective)
-    return LanguageHead(nn.Parameter(rows, requires_grad=False), config.vocab_size, collective)
+        head = operations.matrix(rows)
+        return head, head
+    return TorchMatrix(rows), operations.matrix(load_vocabulary_rows(loader, names.head, *sizes, collective))
 
 
 def _warn_of_unread(weights: Weights, loader: WeightLoader) -> None:

@@ -9,12 +9,10 @@ from torch import Tensor
 
 from tgi_shard.attention import torch_prefill
 from tgi_shard.attention.metadata import AttentionMetadata, pad_block_tables
-from tgi_shard.attention.registry import UnknownAttentionError, select_backend
 from tgi_shard.attention.torch_backend import TorchAttention
 from tgi_shard.attention.torch_decode import PADDING_ALLOWED, group_by_length
 from tgi_shard.cache.paged import KVCache
 from tgi_shard.models.registry import read_model_config
-from tgi_shard.platform import CpuPlatform
 
 HEADS, KV_HEADS, HEAD_DIM = 4, 2, 8
 SCALE = 0.3
@@ -172,10 +170,3 @@ def test_padding_never_doubles_the_keys_to_read(lengths: list[int]) -> None:
     assert sorted(index for group in groups for index in group.tolist()) == list(range(len(lengths)))
     padded = sum(int(array[group].max()) * len(group) for group in groups)
     assert padded <= max(2, PADDING_ALLOWED) * int(array.sum())
-
-
-def test_an_unknown_backend_is_answered_with_the_known_ones() -> None:
-    assert select_backend(CpuPlatform()).name == "torch"
-    assert select_backend(CpuPlatform(), "torch").name == "torch"
-    with pytest.raises(UnknownAttentionError, match="'flash' is not one of those that run on cpu: torch"):
-        select_backend(CpuPlatform(), "flash")

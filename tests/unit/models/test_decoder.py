@@ -30,6 +30,7 @@ def test_a_layer_is_one_graph_for_any_number_of_tokens(family: str) -> None:
     for tokens in (3, 5, 8):
         hidden = torch.randn(tokens, 32)
         rotation = model.rotary(torch.arange(tokens), torch.float32)
-        compiled = layer(hidden, rotation, NoAttention())
-        torch.testing.assert_close(compiled, model.layers[1](hidden, rotation, NoAttention()))
+        delta = torch.randn(tokens, 32)
+        compiled = layer(hidden, delta, rotation, NoAttention())
+        torch.testing.assert_close(compiled, model.layers[1](hidden, delta, rotation, NoAttention()))
     assert len(graphs) == 1

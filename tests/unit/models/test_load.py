@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from tgi_shard.attention.torch_backend import TorchAttention
+from tgi_shard.backend import TORCH_BACKEND
 from tgi_shard.distributed import Collective, World
 from tgi_shard.models.errors import ConfigError
 from tgi_shard.models.load import load_model
@@ -38,7 +38,7 @@ def test_a_folder_that_transformers_saved_is_served(llama: PreTrainedModel, tmp_
         platform,
         Collective(),
         torch.float32,
-        TorchAttention(),
+        TORCH_BACKEND,
         128,
     )
     text = random_text(20)
@@ -118,12 +118,12 @@ def test_tensors_that_nobody_needs_are_not_worth_a_word(llama: PreTrainedModel) 
 
 def test_a_tied_head_is_the_embedding_itself() -> None:
     model = load_ours(random_model("llama", tie_word_embeddings=True))
-    assert model.head.weight is model.embedding.weight
+    assert model.head.matrix is model.embedding.table
 
 
 def test_a_head_that_the_config_says_is_tied_is_not_read_even_if_it_is_there(llama: PreTrainedModel) -> None:
     model = load_ours(llama, config={**config_json(llama), "tie_word_embeddings": True})
-    assert torch.equal(model.head.weight, llama.model.embed_tokens.weight)
+    assert torch.equal(model.head.matrix.weight, llama.model.embed_tokens.weight)
 
 
 def test_the_model_keeps_nothing_of_the_checkpoint_alive(llama: PreTrainedModel) -> None:

@@ -1,0 +1,58 @@
+"""Chooses what a model computes with: the kernels made for the machine, or torch's operations."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+import torch
+
+from tgi_shard.attention.cpu_backend import CpuAttention
+from tgi_shard.attention.interface import AttentionBackend
+from tgi_shard.attention.torch_backend import TorchAttention
+from tgi_shard.kernels.build import KernelError, build_kernels
+from tgi_shard.kernels.library import CpuKernels
+from tgi_shard.ops.cpu_ops import CpuOperations
+from tgi_shard.ops.interface import Operations
+from tgi_shard.ops.torch_ops import TorchOperations
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """The operations of a model's layers and its attention; either may be torch's for itself."""
+
+    operations: Operations
+    attention: AttentionBackend
+
+
+TORCH_BACKEND = Backend(TorchOperations(), TorchAttention())
+"""Runs everywhere, and is what kernels are held against."""
+
+
+def select_backend(
+    device: torch.device, dtype: torch.dtype, head_dim: int, kernel_cache: Path | None
+) -> Backend:
+    """The fastest backend for a model; says why if that is not the kernels.
+
+    Args:
+        device: where the model computes.
+        dtype: the type it computes in.
+        head_dim: size of its attention heads.
+        kernel_cache: where compiled kernels are kept; None to do without kernels.
+    """
+    if device.type != "cpu":
+        return TORCH_BACKEND
+    if kernel_cache is None:
+        log.info("custom kernels are disabled: torch's operations compute, slower")
+        return TORCH_BACKEND
+    if dtype is not torch.bfloat16:
+        log.info("the CPU kernels compute in bfloat16 only: torch's operations compute", dtype=str(dtype))
+        return TORCH_BACKEND
+    try:
+        kernels = CpuKernels(build_kernels(kernel_cache))
+    except KernelError as error:
+        log.warning(f"the CPU kernels cannot be used, torch's operations compute, slower: {error}")
+        return TORCH_BACKEND
+    attention = CpuAttention(kernels) if CpuAttention.supports(head_dim) else TorchAttention()
+    return Backend(CpuOperations(kernels), attention)

@@ -1,0 +1,115 @@
+// Numbers as the kernels see them: bfloat16 in memory, vectors of 16 floats in registers.
+//
+// Written with the vector extensions that GCC and Clang share, so that one source serves every processor; only
+// what those cannot say (rounding to bfloat16, dot products of pairs) is spelled out for the processors that
+// have an instruction for it.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
+namespace tgi {
+
+using bf16 = uint16_t;
+constexpr int LANES = 16;
+typedef float Floats __attribute__((vector_size(64)));
+typedef int32_t Ints __attribute__((vector_size(64)));
+typedef uint32_t Words __attribute__((vector_size(64)));
+typedef uint16_t Halves __attribute__((vector_size(32)));
+
+inline Floats splat(float value) { return Floats{} + value; }
+
+inline Floats load(const float* from) {
+    Floats value;
+    memcpy(&value, from, sizeof value);
+    return value;
+}
+
+inline void store(float* to, Floats value) { memcpy(to, &value, sizeof value); }
+
+inline float widen(bf16 value) {
+    uint32_t bits = uint32_t(value) << 16;
+    float wide;
+    memcpy(&wide, &bits, sizeof wide);
+    return wide;
+}
+
+inline Floats widen(const bf16* from) {
+    Halves narrow;
+    memcpy(&narrow, from, sizeof narrow);
+    return (Floats)(__builtin_convertvector(narrow, Words) << 16);
+}
+
+// Rounds to the nearest bfloat16, ties to even; NaN stays NaN.
+inline Halves narrow(Floats value) {
+#if defined(__AVX512BF16__)
+    return (Halves)_mm512_cvtneps_pbh((__m512)value);
+#else
+    Words bits = (Words)value;
+    Words rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    Ints is_number = value == value;
+    return __builtin_convertvector((rounded & (Words)is_number) | (0x7fc0 & ~(Words)is_number), Halves);
+#endif
+}
+
+inline void store(bf16* to, Floats value) {
+    Halves rounded = narrow(value);
+    memcpy(to, &rounded, sizeof rounded);
+}
+
+// What is left of a value once it was stored as bfloat16.
+inline Floats rounded(Floats value) {
+    return (Floats)(__builtin_convertvector(narrow(value), Words) << 16);
+}
+
+inline bf16 narrow(float value) { return narrow(splat(value))[0]; }
+
+inline Floats select(Ints condition, Floats yes, Floats no) {
+    return (Floats)(((Ints)yes & condition) | ((Ints)no & ~condition));
+}
+
+inline Floats larger(Floats a, Floats b) { return select(a > b, a, b); }
+
+inline float sum(Floats value) {
+#if defined(__AVX512F__)
+    return _mm512_reduce_add_ps((__m512)value);
+#else
+    float total = 0;
+    for (int lane = 0; lane < LANES; ++lane) total += value[lane];
+    return total;
+#endif
+}
+
+inline float largest(Floats value) {
+#if defined(__AVX512F__)
+    return _mm512_reduce_max_ps((__m512)value);
+#else
+    float best = value[0];
+    for (int lane = 1; lane < LANES; ++lane) best = value[lane] > best ? value[lane] : best;
+    return best;
+#endif
+}
+
+// 2 to the power of x for x <= 127; 0 below -126. The polynomial's relative error is under 2e-7 on [0, 1)
+// (a least-squares fit to 2**f at Chebyshev nodes).
+inline Floats exp2(Floats x) {
+    x = larger(x, splat(-127.0f));
+    Ints whole = __builtin_convertvector(x, Ints);
+    Floats fraction = x - __builtin_convertvector(whole, Floats);  // truncation: (-1, 1)
+    Ints negative = fraction < 0;
+    whole += negative;  // true is -1
+    fraction = select(negative, fraction + 1, fraction);
+    Floats power = splat(1.8775767e-3f);
+    power = power * fraction + 8.9893397e-3f;
+    power = power * fraction + 5.5826318e-2f;
+    power = power * fraction + 2.4015361e-1f;
+    power = power * fraction + 6.9315308e-1f;
+    power = power * fraction + 9.9999994e-1f;
+    Ints is_zero = whole < -126;
+    return select(is_zero, splat(0.0f), (Floats)((Ints)power + (whole << 23)));
+}
+
+}  // namespace tgi
