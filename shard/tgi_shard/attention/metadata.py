@@ -20,16 +20,16 @@ class AttentionMetadata:
 
     Attributes:
         query_starts: [sequences + 1] int64, where each sequence's tokens begin; the last entry is the total.
-        query_lengths: tokens each sequence contributes, on the host.
-        context_lengths: tokens each sequence has in the cache once this step's are written, on the host.
+        query_lengths: [sequences] int64 on the host, tokens each sequence contributes.
+        context_lengths: [sequences] int64 on the host, tokens each has in the cache once this step's are written.
         block_tables: [sequences, blocks] int64, the cache blocks of each sequence in order; padded with 0.
         slots: [tokens] int64, `block * block_size + offset`: where each token's key and value are written.
         position_ids: [tokens] int64, each token's position in its own sequence.
     """
 
     query_starts: Tensor
-    query_lengths: tuple[int, ...]
-    context_lengths: tuple[int, ...]
+    query_lengths: Tensor
+    context_lengths: Tensor
     block_tables: Tensor
     slots: Tensor
     position_ids: Tensor
@@ -52,16 +52,18 @@ class AttentionMetadata:
         _check_layout(prefixes, queries, contexts, block_tables, block_size)
         starts = np.zeros(len(queries) + 1, dtype=np.int64)
         np.cumsum(queries, out=starts[1:])
-        positions = np.arange(starts[-1]) - np.repeat(starts[:-1] - prefixes, queries)
-        rows = np.repeat(np.arange(len(queries)), queries)
+        rows, positions = np.arange(len(queries)), prefixes
+        if starts[-1] > len(queries):  # not every sequence adds a single token
+            rows = rows.repeat(queries)
+            positions = np.arange(starts[-1]) - (starts[:-1] - prefixes).repeat(queries)
 
         device = block_tables.device
         position_ids = torch.from_numpy(positions).to(device)
         blocks = block_tables[torch.from_numpy(rows).to(device), position_ids // block_size]
         return cls(
             query_starts=torch.from_numpy(starts).to(device),
-            query_lengths=tuple(queries.tolist()),
-            context_lengths=tuple(contexts.tolist()),
+            query_lengths=torch.from_numpy(queries),
+            context_lengths=torch.from_numpy(contexts),
             block_tables=block_tables,
             slots=blocks * block_size + position_ids % block_size,
             position_ids=position_ids,

@@ -32,7 +32,7 @@ class TorchAttentionPlan:
         self._metadata = metadata
         self._cache = cache
         self._groups: dict[int | None, list[DecodeGroup]] = {}
-        lengths = np.asarray(metadata.query_lengths, dtype=np.int64)
+        lengths = metadata.query_lengths.numpy()
         self._decoding = np.flatnonzero(lengths == 1)
         self._chunks = [self._make_chunk(row) for row in np.flatnonzero(lengths > 1).tolist()]
 
@@ -62,8 +62,8 @@ class TorchAttentionPlan:
 
     def _make_chunk(self, row: int) -> PromptChunk:
         metadata, block_size = self._metadata, self._cache.block_size
-        context, length = metadata.context_lengths[row], metadata.query_lengths[row]
-        start = sum(metadata.query_lengths[:row])
+        context, length = int(metadata.context_lengths[row]), int(metadata.query_lengths[row])
+        start = int(metadata.query_lengths[:row].sum())
         positions = torch.arange(context, device=metadata.block_tables.device)
         slots = metadata.block_tables[row][positions // block_size] * block_size + positions % block_size
         return PromptChunk(start, start + length, context - length, slots)

@@ -65,8 +65,8 @@ def make_groups(
         block_size: of the cache.
         dtype: of the queries.
     """
-    tokens = np.cumsum(metadata.query_lengths)[sequences] - 1
-    contexts = np.asarray(metadata.context_lengths, dtype=np.int64)[sequences]
+    tokens = metadata.query_lengths.numpy().cumsum()[sequences] - 1
+    contexts = metadata.context_lengths.numpy()[sequences]
     seen = contexts if window is None else np.minimum(contexts, window)
     device = metadata.block_tables.device
     for members in group_by_length(seen):

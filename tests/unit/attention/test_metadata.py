@@ -52,8 +52,15 @@ def test_every_token_has_its_position_and_slot(step: tuple[list[Sequence], int])
     assert metadata.position_ids.tolist() == positions
     assert metadata.slots.tolist() == slots
     assert metadata.query_starts.tolist() == starts
-    assert metadata.query_lengths == tuple(sequence.query for sequence in sequences)
-    assert metadata.context_lengths == tuple(sequence.prefix + sequence.query for sequence in sequences)
+    assert metadata.query_lengths.tolist() == [sequence.query for sequence in sequences]
+    assert metadata.context_lengths.tolist() == [sequence.prefix + sequence.query for sequence in sequences]
+
+
+def test_single_tokens_are_laid_out_as_any_others() -> None:
+    metadata = build([Sequence(17, 1, [3, 9]), Sequence(0, 1, [4]), Sequence(5, 1, [7, 8])], 16)
+    assert metadata.position_ids.tolist() == [17, 0, 5]
+    assert metadata.slots.tolist() == [9 * 16 + 1, 4 * 16, 7 * 16 + 5]
+    assert metadata.query_starts.tolist() == [0, 1, 2, 3]
 
 
 def test_block_tables_of_unequal_length_are_padded_with_block_0() -> None:
