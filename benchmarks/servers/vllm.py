@@ -19,7 +19,7 @@ _CPUS = Path("/sys/devices/system/cpu")
 def make_vllm(venv: Path = VENV) -> CommandServer:
     """Describe vLLM as installed in `venv`, tuned for the CPUs that this process may use.
 
-    Its prefix cache is on, as by default. What it compiles at its first start is kept for later ones.
+    Its prefix cache is on, as by default.
 
     Raises:
         ServerFailedError: it is not installed.
