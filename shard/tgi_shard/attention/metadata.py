@@ -21,7 +21,7 @@ class AttentionMetadata:
     Attributes:
         query_starts: [sequences + 1] int64, where each sequence's tokens begin; the last entry is the total.
         query_lengths: [sequences] int64 on the host, tokens each sequence contributes.
-        context_lengths: [sequences] int64 on the host, tokens each has in the cache once this step's are written.
+        context_lengths: [sequences] int64 on the host, tokens each has in the cache after this step.
         block_tables: [sequences, blocks] int64, the cache blocks of each sequence in order; padded with 0.
         slots: [tokens] int64, `block * block_size + offset`: where each token's key and value are written.
         position_ids: [tokens] int64, each token's position in its own sequence.

@@ -66,7 +66,7 @@ class OutputWriter:
             logprob=logprob,
             text=text,
             is_special=token_id in self._tokenizer.special_ids,
-            top_tokens=self._tokens(drawn.top_ids[row], drawn.top_logprobs[row])
+            top_tokens=self._tokens(*drawn.top_tokens[sequence.id])
             if sequence.request.top_n_tokens
             else None,
             prompt_tokens=self._prompt_tokens(sequence)

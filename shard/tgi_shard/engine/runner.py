@@ -3,16 +3,16 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tgi_shard.attention.metadata import AttentionMetadata, pad_block_tables
 from tgi_shard.cache.paged import KVCache
+from tgi_shard.engine.rows import Counts, RunningRows, reorder
 from tgi_shard.engine.sequence import Sequence
 from tgi_shard.models.causal_lm import CausalLM
+from tgi_shard.sampling.greedy import GreedyKernel, torch_greedy
 from tgi_shard.sampling.logprobs import token_logprobs, top_tokens
-from tgi_shard.sampling.sampler import BatchSampler, Sampled, SamplerRow
+from tgi_shard.sampling.sampler import BatchSampler, SamplerRow
 
 # Rows of prompt logits held at once: the whole prompt's would be length * vocabulary floats.
 PROMPT_LOGITS_ROWS = 256
@@ -20,9 +20,10 @@ PROMPT_LOGITS_ROWS = 256
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """Tokens drawn in one step; all lists run along `sequences`, those that reached their last token.
+    """Tokens drawn in one step; lists run along `sequences`, those that reached their last token.
 
     Attributes:
+        top_tokens: for each request id that asked, the ids and the log-probabilities of the likeliest tokens.
         prompt_logprobs: for each request id that asked, the log-probabilities of the prompt tokens that
             this step's logits predict.
     """
@@ -30,103 +31,76 @@ class Drawn:
     sequences: list[Sequence]
     token_ids: list[int]
     logprobs: list[float]
-    top_ids: list[list[int]]
-    top_logprobs: list[list[float]]
+    top_tokens: dict[int, tuple[list[int], list[float]]]
     prompt_logprobs: dict[int, list[float]]
 
 
 class ModelRunner:
     """Runs steps. Reads sequences and never changes them, so that a step that fails can be repeated.
 
-    The sampler and the block tables are kept from step to step while the rows stay the same.
+    Rows and sampler are kept from step to step, and read from sequences only where these join.
     """
 
-    def __init__(self, model: CausalLM, cache: KVCache, device: torch.device) -> None:
+    def __init__(
+        self, model: CausalLM, cache: KVCache, device: torch.device, greedy: GreedyKernel = torch_greedy
+    ) -> None:
         self._model = model
         self._cache = cache
         self._device = device
-        self._sampler: BatchSampler | None = None
-        self._sampler_rows: list[Sequence] = []
-        self._tables: Tensor | None = None
-        self._table_rows: list[Sequence] = []
+        self._rows = RunningRows(device)
+        self._sampler = BatchSampler(model.vocab_size, device, greedy)
+        self._sampled: list[Sequence] = []
+        self._asking: list[int] = []  # rows of the sampler that want top tokens
 
     @torch.inference_mode()
     def run(self, sequences: list[Sequence]) -> Drawn:
-        """Compute each sequence's next `query_length` tokens and draw one for those that reach their end."""
-        metadata = AttentionMetadata.build(
-            prefix_lengths=[sequence.computed for sequence in sequences],
-            query_lengths=[sequence.query_length for sequence in sequences],
-            block_tables=self._block_tables(sequences),
-            block_size=self._cache.block_size,
-        )
-        hidden = self._model.forward(self._input_ids(sequences), metadata, self._cache)
-        ends = np.cumsum([sequence.query_length for sequence in sequences])
-        prompt_logprobs = {
-            sequence.id: self._prompt_logprobs(sequence, hidden[end - sequence.query_length : end])
-            for sequence, end in zip(sequences, ends.tolist(), strict=True)
-            if sequence.request.prompt_logprobs and sequence.computed < sequence.prompt_length
-        }
-        rows = [i for i, sequence in enumerate(sequences) if sequence.samples_next]
-        return self._draw([sequences[i] for i in rows], hidden, ends[rows] - 1, prompt_logprobs)
-
-    def _input_ids(self, sequences: list[Sequence]) -> Tensor:
-        ids: list[int] = []
-        for sequence in sequences:
-            ids += sequence.token_ids[sequence.computed : sequence.computed + sequence.query_length]
-        return torch.tensor(ids, dtype=torch.int64, device=self._device)
-
-    def _block_tables(self, sequences: list[Sequence]) -> Tensor:
-        if self._tables is None or self._table_rows != sequences:
-            self._tables = pad_block_tables([sequence.request.blocks for sequence in sequences], self._device)
-            self._table_rows = list(sequences)
-        return self._tables
-
-    def _draw(
-        self,
-        rows: list[Sequence],
-        hidden: Tensor,
-        last: npt.NDArray[np.int64],
-        prompt_logprobs: dict[int, list[float]],
-    ) -> Drawn:
-        if not rows:
-            return Drawn([], [], [], [], [], prompt_logprobs)
-        if len(rows) < len(hidden):
-            hidden = hidden[torch.from_numpy(last).to(self._device)]
+        """Compute each sequence's next tokens and draw one for those that reach their end."""
+        self._rows.arrange(sequences)
+        step = self._rows.plan(self._cache.block_size)
+        hidden = self._model.forward(step.input_ids, step.metadata, self._cache)
+        prompt_logprobs: dict[int, list[float]] = {}
+        for row in step.in_prompt.tolist():
+            sequence, end = sequences[row], step.ends[row]
+            if sequence.request.prompt_logprobs:
+                own = hidden[end - sequence.query_length : end]
+                prompt_logprobs[sequence.id] = self._prompt_logprobs(sequence, own)
+        if len(step.drawing) == 0:
+            self._rows.advance(step, torch.empty(0, dtype=torch.int64))
+            return Drawn([], [], [], {}, prompt_logprobs)
+        if len(step.drawing) < len(hidden):
+            hidden = hidden[torch.from_numpy(step.ends[step.drawing] - 1).to(self._device)]
         logits = self._model.logits(hidden)
-        sampler = self._sampler_for(rows)
-        generated = torch.tensor(
-            [sequence.generated for sequence in rows], dtype=torch.int64, device=self._device
-        )
-        sampled = sampler(logits, generated)
-        top_ids, top_logprobs = self._top_tokens(rows, sampled)
+        drawing = [sequences[row] for row in step.drawing.tolist()]
+        self._arrange_sampler(drawing)
+        sampled = self._sampler.sample(logits, step.generated)
         drawn = Drawn(
-            rows,
+            drawing,
             sampled.token_ids.tolist(),
             sampled.logprobs.tolist(),
-            top_ids,
-            top_logprobs,
+            self._top_tokens(logits, step.generated),
             prompt_logprobs,
         )
-        sampler.observe(sampled.token_ids)  # last, so that a step that failed has counted nothing
+        # Last, so that a step that failed has counted nothing.
+        self._sampler.observe(sampled.token_ids)
+        self._rows.advance(step, sampled.token_ids)
         return drawn
 
-    def _top_tokens(
-        self, rows: list[Sequence], sampled: Sampled
-    ) -> tuple[list[list[int]], list[list[float]]]:
-        counts = [sequence.request.top_n_tokens for sequence in rows]
-        if not any(counts):
-            return [[]] * len(rows), [[]] * len(rows)
-        return top_tokens(sampled.scores, counts)
+    def _arrange_sampler(self, drawing: list[Sequence]) -> None:
+        if drawing == self._sampled:
+            return
+        order, joined = reorder(self._sampled, drawing)
+        self._sampler.rearrange(order, [SamplerRow(each.request.sampling, each.token_ids) for each in joined])
+        self._sampled = drawing
+        self._asking = [row for row, sequence in enumerate(drawing) if sequence.request.top_n_tokens]
 
-    def _sampler_for(self, rows: list[Sequence]) -> BatchSampler:
-        if self._sampler is None or self._sampler_rows != rows:
-            self._sampler = BatchSampler.from_rows(
-                [SamplerRow(row.request.sampling, row.token_ids, row.prompt_length) for row in rows],
-                self._model.vocab_size,
-                self._device,
-            )
-            self._sampler_rows = rows
-        return self._sampler
+    def _top_tokens(self, logits: Tensor, generated: Counts) -> dict[int, tuple[list[int], list[float]]]:
+        """The likeliest tokens for each request id that asked for some."""
+        if not self._asking:
+            return {}
+        asking = [self._sampled[row] for row in self._asking]
+        scores = self._sampler.scores(logits, generated, np.array(self._asking))
+        ids, logprobs = top_tokens(scores, [sequence.request.top_n_tokens for sequence in asking])
+        return dict(zip((sequence.id for sequence in asking), zip(ids, logprobs, strict=True), strict=True))
 
     def _prompt_logprobs(self, sequence: Sequence, hidden: Tensor) -> list[float]:
         """Log-probabilities of the prompt tokens after each computed one (hidden: [query_length, size])."""

@@ -49,6 +49,11 @@ class SamplingParameters:
         """Whether the draw is from part of the vocabulary only."""
         return self.top_k != 0 or self.top_p < 1.0 or self.typical_p < 1.0
 
+    @property
+    def penalizes(self) -> bool:
+        """Whether scores depend on the tokens before."""
+        return self.repetition_penalty != 1.0 or self.frequency_penalty != 0.0
+
 
 def _check_positive(name: str, value: float) -> None:
     if not (math.isfinite(value) and value > 0):

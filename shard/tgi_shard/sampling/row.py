@@ -1,20 +1,77 @@
-"""What the sampler is told of one row of a batch."""
+"""What the sampler knows of the rows of a batch: told one by one, kept as a table."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
 
 from tgi_shard.sampling.parameters import SamplingParameters
+
+RowTable = npt.NDArray[np.void]
+"""One record of `RECORD` for each row."""
+
+RECORD = np.dtype(
+    [
+        ("way", np.int8),
+        ("temperature", np.float32),
+        ("top_k", np.int64),
+        ("top_p", np.float64),
+        ("typical_p", np.float64),
+        ("seed", np.uint64),
+        ("repetition_penalty", np.float32),
+        ("frequency_penalty", np.float32),
+        ("penalized", np.bool_),
+    ],
+    align=True,  # torch takes columns only of whole steps
+)
+
+# Below this, dividing by the temperature could overflow; at it, the likeliest token is already the only one.
+_LOWEST_TEMPERATURE = 1e-30
+
+
+class Way(IntEnum):
+    """How a token is chosen."""
+
+    GREEDY = 0
+    """The likeliest by the model's own logits."""
+    PENALIZED_GREEDY = 1
+    """The likeliest after penalties."""
+    FULL_DRAW = 2
+    """Drawn from the whole vocabulary."""
+    TRUNCATED_DRAW = 3
+    """Drawn from what top_k, top_p and typical_p leave."""
 
 
 @dataclass(frozen=True, slots=True)
 class SamplerRow:
-    """One request, as it stands when a sampler is built.
+    """One request, as it stands when it joins.
 
     Attributes:
         token_ids: the prompt and what was generated so far; at least one token, all within the vocabulary.
-        prompt_length: how many of `token_ids` are the prompt's.
     """
 
     parameters: SamplingParameters
     token_ids: Sequence[int]
-    prompt_length: int
+
+
+def tabulate(rows: Sequence[SamplerRow]) -> RowTable:
+    """The parameters of some rows as a table."""
+    table = np.zeros(len(rows), dtype=RECORD)
+    for record, parameters in zip(table, (row.parameters for row in rows), strict=True):
+        for name in ("top_k", "top_p", "typical_p", "repetition_penalty", "frequency_penalty"):
+            record[name] = getattr(parameters, name)
+        record["way"] = _way(parameters)
+        record["temperature"] = max(parameters.temperature, _LOWEST_TEMPERATURE)
+        record["seed"] = parameters.seed & (2**64 - 1)
+        record["penalized"] = parameters.penalizes
+    return table
+
+
+def _way(parameters: SamplingParameters) -> Way:
+    if parameters.truncates:
+        return Way.TRUNCATED_DRAW
+    if parameters.samples:
+        return Way.FULL_DRAW
+    return Way.PENALIZED_GREEDY if parameters.penalizes else Way.GREEDY

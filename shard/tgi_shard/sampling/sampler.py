@@ -7,13 +7,15 @@ typical_p, choose. What a row gets depends on nothing but its own scores, tokens
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from tgi_shard.sampling.choosers import Choice, Chooser, FullDraw, Greedy, TruncatedDraw
-from tgi_shard.sampling.parameters import SamplingParameters
-from tgi_shard.sampling.penalties import Penalties
-from tgi_shard.sampling.row import SamplerRow
+from tgi_shard.sampling.greedy import GreedyKernel, torch_greedy
+from tgi_shard.sampling.history import History
+from tgi_shard.sampling.indexing import Index, Positions, as_index
+from tgi_shard.sampling.part import Part, divide
+from tgi_shard.sampling.row import SamplerRow, tabulate
 
 __all__ = ["BatchSampler", "Sampled", "SamplerRow"]
 
@@ -30,97 +32,86 @@ class Sampled:
 
     token_ids: Tensor
     logprobs: Tensor
-    _choices: Sequence[tuple[Tensor | None, Choice]]
-
-    @property
-    def scores(self) -> Tensor:
-        """The scores after all processing, float32 [rows, vocabulary]; put together when asked for."""
-        return _together([(rows, choice.processed_scores()) for rows, choice in self._choices])
 
 
 class BatchSampler:
-    """Samples the same rows step after step; build another one when rows join or leave."""
+    """Samples the rows of a batch step after step; nothing is done anew for rows that stay."""
 
-    def __init__(
-        self, penalties: Penalties, groups: Sequence[tuple[Tensor | None, Chooser]], device: torch.device
-    ) -> None:
-        self._penalties = penalties
-        self._groups = groups
-        self._device = device
-
-    @classmethod
-    def from_rows(cls, rows: Sequence[SamplerRow], vocab_size: int, device: torch.device) -> "BatchSampler":
-        """The sampler for some rows, one at least, as they stand now.
+    def __init__(self, vocab_size: int, device: torch.device, greedy: GreedyKernel = torch_greedy) -> None:
+        """Make a sampler without rows.
 
         Args:
-            rows: in the order of the logits' rows.
             vocab_size: width of the logits; token ids lie below it.
             device: where the logits are.
+            greedy: makes the greedy choices.
         """
         if device.type == "mps":
-            device = torch.device(
-                "cpu"
-            )  # Apple's GPUs lack the float64 that draws need, and share its memory
-        parameters = [row.parameters for row in rows]
-        groups = [
-            (None if len(members) == len(rows) else torch.tensor(members, device=device), chooser)
-            for members, chooser in _choosers(parameters, vocab_size, device)
-        ]
-        return cls(Penalties(rows, vocab_size, device), groups, device)
+            # Apple's GPUs lack the float64 that draws need, and share the host's memory.
+            device = torch.device("cpu")
+        self._vocab_size = vocab_size
+        self._device = device
+        self._greedy = greedy
+        self._rows = tabulate([])
+        self._history = History(device)
+        self._parts: list[Part] = []
+        self._penalized: Index | None = None
 
-    def __call__(self, logits: Tensor, generated: Tensor) -> Sampled:
+    def rearrange(self, order: Positions, joined: Sequence[SamplerRow]) -> None:
+        """Make these the rows: `order` counts the present ones, then the joined; those left out go."""
+        rows = np.concatenate([self._rows, tabulate(joined)])
+        columns = rows["penalized"].cumsum() - 1
+        self._history.rearrange(
+            columns[order][rows["penalized"][order]],
+            [row.token_ids for row in joined if row.parameters.penalizes],
+        )
+        self._rows = rows[order]
+        self._parts = list(divide(self._rows, self._vocab_size, self._greedy, self._device))
+        penalized = np.flatnonzero(self._rows["penalized"])
+        self._penalized = as_index(penalized, self._device) if len(penalized) else None
+
+    def sample(self, logits: Tensor, generated: Positions) -> Sampled:
         """Choose the next token of each row. Changes neither the logits nor the sampler.
 
         Args:
             logits: any float type, [rows, vocabulary].
-            generated: how many tokens each row has generated before this one, int64 [rows].
+            generated: [rows], how many tokens each row has generated before this one.
         """
-        scores = logits.to(self._device, torch.float32).contiguous()
-        generated = generated.to(self._device)
-        if self._penalties:
-            if scores is logits:
-                scores = scores.clone()
-            self._penalties.apply_(scores)
-        choices = [
-            (rows, chooser.choose(scores, generated))
-            if rows is None
-            else (rows, chooser.choose(scores[rows], generated[rows]))
-            for rows, chooser in self._groups
-        ]
-        return Sampled(
-            token_ids=_together([(rows, choice.token_ids) for rows, choice in choices]),
-            logprobs=_together([(rows, choice.logprobs) for rows, choice in choices]),
-            _choices=choices,
+        logits = logits.to(self._device)
+        chosen = [part.choose(logits, generated, self._history) for part in self._parts]
+        if len(chosen) == 1:
+            return Sampled(*chosen[0])
+        sampled = Sampled(
+            torch.empty(len(logits), dtype=torch.int64, device=self._device),
+            torch.empty(len(logits), dtype=torch.float32, device=self._device),
         )
+        for part, (token_ids, logprobs) in zip(self._parts, chosen, strict=True):
+            sampled.token_ids[part.index] = token_ids
+            sampled.logprobs[part.index] = logprobs
+        return sampled
+
+    def scores(self, logits: Tensor, generated: Positions, rows: Positions) -> Tensor:
+        """The scores by which `sample` chooses for some rows, computed again for who wants to see them.
+
+        Args:
+            logits: as in `sample`.
+            generated: as in `sample`.
+            rows: which, ascending.
+
+        Returns:
+            float32 [rows, vocabulary]; minus infinity for tokens that were cut.
+        """
+        logits = logits.to(self._device)
+        scores = torch.empty(len(rows), self._vocab_size, dtype=torch.float32, device=self._device)
+        for part in self._parts:
+            _, own, asked = np.intersect1d(part.rows, rows, assume_unique=True, return_indices=True)
+            if len(own):
+                processed = part.process(logits, generated, self._history)
+                scores[as_index(asked, self._device)] = processed[as_index(own, self._device)].to(
+                    scores.dtype
+                )
+        return scores
 
     def observe(self, token_ids: Tensor) -> None:
         """Take note of the tokens (int64 [rows]) that the rows have gone on with."""
-        self._penalties.observe(token_ids)
-
-
-def _choosers(
-    parameters: Sequence[SamplingParameters], vocab_size: int, device: torch.device
-) -> list[tuple[list[int], Chooser]]:
-    """The ways in which some rows choose, each with its rows."""
-    greedy = [row for row, p in enumerate(parameters) if not p.samples]
-    truncated = [row for row, p in enumerate(parameters) if p.truncates]
-    full = [row for row, p in enumerate(parameters) if p.samples and not p.truncates]
-    choosers: list[tuple[list[int], Chooser]] = []
-    if greedy:
-        choosers.append((greedy, Greedy()))
-    if full:
-        choosers.append((full, FullDraw([parameters[row] for row in full], device)))
-    if truncated:
-        choosers.append(
-            (truncated, TruncatedDraw([parameters[row] for row in truncated], vocab_size, device))
-        )
-    return choosers
-
-
-def _together(parts: Sequence[tuple[Tensor | None, Tensor]]) -> Tensor:
-    """Rows from several groups (None: all rows) as one tensor, in the order of the batch."""
-    if len(parts) == 1:
-        return parts[0][1]
-    order = torch.cat([rows for rows, _ in parts if rows is not None])
-    together = torch.cat([values for _, values in parts])
-    return torch.empty_like(together).index_copy_(0, order, together)
+        if self._penalized is not None:
+            self._history.append(token_ids[self._penalized])

@@ -4,14 +4,15 @@ Only the best tokens of a row are looked at. A few are ranked first; rows whose 
 them are ranked again, wider, and at last whole. What a row keeps does not depend on how many were ranked.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from tgi_shard.sampling.parameters import SamplingParameters
 from tgi_shard.sampling.ranking import best_first
+from tgi_shard.sampling.row import RowTable
 
 _FIRST_WIDTH = 512
 _WIDENING = 16
@@ -41,20 +42,18 @@ class Kept:
 class Truncation:
     """The limits of some rows, each of which has at least one."""
 
-    def __init__(
-        self, parameters: Sequence[SamplingParameters], vocab_size: int, device: torch.device
-    ) -> None:
+    def __init__(self, rows: RowTable, vocab_size: int, device: torch.device) -> None:
         self._vocab_size = vocab_size
-        top_k = [min(p.top_k, vocab_size) or vocab_size for p in parameters]
-        top_p = [p.top_p for p in parameters]
-        typical = [p.typical_p for p in parameters]
-        self._top_k = torch.tensor(top_k, dtype=torch.int64, device=device).unsqueeze(1)
-        self._top_p = torch.tensor(top_p, dtype=torch.float64, device=device).unsqueeze(1)
-        self._typical = torch.tensor(typical, dtype=torch.float64, device=device).unsqueeze(1)
-        self._any_typical = min(typical) < 1
-        self._all_top_k = max(top_k) < vocab_size
-        self._rows = torch.arange(len(parameters), device=device)
-        self._first_width = self._width_to_begin_with(parameters, device)
+        top_k = np.minimum(np.where(rows["top_k"] > 0, rows["top_k"], vocab_size), vocab_size)
+        self._top_k = torch.from_numpy(top_k[:, None]).to(device)
+        self._top_p = torch.from_numpy(rows["top_p"][:, None]).to(device)
+        self._typical = torch.from_numpy(rows["typical_p"][:, None]).to(device)
+        self._any_typical = bool(rows["typical_p"].min() < 1)
+        self._all_top_k = bool(top_k.max() < vocab_size)
+        self._rows = torch.arange(len(rows), device=device)
+        # Sorting all is cheap on other devices; waiting to be told which rows are settled is not.
+        widest = max(_FIRST_WIDTH, 2 * int(rows["top_k"].max()))
+        self._first_width = self._capped(widest) if device.type == "cpu" else vocab_size
 
     def __call__(self, scores: Tensor) -> Iterator[Kept]:
         """Cut the tail of each row.
@@ -74,12 +73,6 @@ class Truncation:
             yield kept.select(settled)
             rows, scores = rows[~settled], scores[~settled]
             width = self._capped(width * _WIDENING)
-
-    def _width_to_begin_with(self, parameters: Sequence[SamplingParameters], device: torch.device) -> int:
-        if device.type != "cpu":
-            # Sorting all is cheap there; waiting to be told which rows are settled is not.
-            return self._vocab_size
-        return self._capped(max(_FIRST_WIDTH, *(2 * p.top_k for p in parameters)))
 
     def _capped(self, width: int) -> int:
         """The width itself, or the vocabulary where ranking a part would cost as much as ranking all."""

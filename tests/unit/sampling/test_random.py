@@ -1,11 +1,22 @@
 """The uniform numbers: equal everywhere, unrelated to each other."""
 
+from collections.abc import Iterable
+
+import numpy as np
 import torch
 
 from tgi_shard.sampling.random import UniformStreams
 
 CPU = torch.device("cpu")
 MASK = 2**64 - 1
+
+
+def streams(*seeds: int) -> UniformStreams:
+    return UniformStreams(np.array(seeds, dtype=np.uint64), CPU)
+
+
+def positions(numbers: Iterable[int]) -> np.ndarray:
+    return np.array(list(numbers), dtype=np.int64)
 
 
 def splitmix64(state: int) -> int:
@@ -22,19 +33,19 @@ def test_the_numbers_are_splitmix64s() -> None:
         for position in (0, 1, 1000, 2**40):
             state = (splitmix64(seed) + (position + 1) * 0x9E3779B97F4A7C15) & MASK
             expected = (splitmix64(state) >> 11) / 2**53
-            assert UniformStreams([seed], CPU).at(torch.tensor([position])).item() == expected
+            assert streams(seed).at(positions([position])).item() == expected
 
 
 def test_a_stream_does_not_depend_on_its_neighbours() -> None:
-    together = UniformStreams([3, 4, 5], CPU).at(torch.tensor([7, 0, 9]))
-    alone = [UniformStreams([s], CPU).at(torch.tensor([p])).item() for s, p in ((3, 7), (4, 0), (5, 9))]
+    together = streams(3, 4, 5).at(positions([7, 0, 9]))
+    alone = [streams(s).at(positions([p])).item() for s, p in ((3, 7), (4, 0), (5, 9))]
     assert together.tolist() == alone
 
 
 def test_numbers_are_uniform_over_positions_and_over_seeds() -> None:
     count, bins = 20_000, 100
-    over_positions = UniformStreams([42] * count, CPU).at(torch.arange(count))
-    over_seeds = UniformStreams(range(count), CPU).at(torch.zeros(count, dtype=torch.int64))
+    over_positions = streams(*[42] * count).at(np.arange(count))
+    over_seeds = streams(*range(count)).at(positions([0] * count))
     for numbers in (over_positions, over_seeds):
         assert numbers.min() >= 0
         assert numbers.max() < 1

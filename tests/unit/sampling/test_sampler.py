@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -17,7 +19,7 @@ from transformers.generation.logits_process import (
 )
 
 from tgi_shard.sampling.parameters import SamplingParameters
-from tgi_shard.sampling.sampler import BatchSampler, Sampled, SamplerRow
+from tgi_shard.sampling.sampler import BatchSampler, SamplerRow
 
 CPU = torch.device("cpu")
 VOCAB = 1000
@@ -39,13 +41,38 @@ def random_logits(rows: int, *, vocab: int = VOCAB, scale: float = 4.0, seed: in
     return torch.randn(rows, vocab, generator=torch.Generator().manual_seed(seed)) * scale
 
 
-def sampler(parameters: Sequence[SamplingParameters], *, vocab: int = VOCAB) -> BatchSampler:
-    return BatchSampler.from_rows([SamplerRow(p, [1], 1) for p in parameters], vocab, CPU)
+@dataclass(frozen=True)
+class Outcome:
+    """What a sampler chose, and by which scores."""
+
+    token_ids: Tensor
+    logprobs: Tensor
+    scores: Tensor
 
 
-def sample(parameters: Sequence[SamplingParameters], logits: Tensor, position: int = 0) -> Sampled:
-    generated = torch.full((len(parameters),), position, dtype=torch.int64)
-    return sampler(parameters, vocab=logits.shape[1])(logits, generated)
+def make_sampler(
+    rows: Sequence[SamplerRow], *, vocab: int = VOCAB, device: torch.device = CPU
+) -> BatchSampler:
+    sampler = BatchSampler(vocab, device)
+    sampler.rearrange(np.arange(len(rows)), rows)
+    return sampler
+
+
+def plain_rows(parameters: Sequence[SamplingParameters]) -> list[SamplerRow]:
+    return [SamplerRow(p, [1]) for p in parameters]
+
+
+def run(sampler: BatchSampler, logits: Tensor, generated: Sequence[int]) -> Outcome:
+    counts = np.asarray(generated, dtype=np.int64)
+    sampled = sampler.sample(logits, counts)
+    return Outcome(
+        sampled.token_ids, sampled.logprobs, sampler.scores(logits, counts, np.arange(len(logits)))
+    )
+
+
+def sample(parameters: Sequence[SamplingParameters], logits: Tensor, position: int = 0) -> Outcome:
+    sampler = make_sampler(plain_rows(parameters), vocab=logits.shape[1])
+    return run(sampler, logits, [position] * len(parameters))
 
 
 def transformers_scores(parameters: SamplingParameters, logits: Tensor) -> Tensor:
@@ -151,10 +178,10 @@ def test_repetition_penalty_equals_transformers_on_prompt_and_output() -> None:
     histories = [[5, 6, 5, 900], [7], list(range(400))]
     penalties = [1.3, 0.5, 4.0]
     rows = [
-        SamplerRow(SamplingParameters(repetition_penalty=p), ids, 1)
+        SamplerRow(SamplingParameters(repetition_penalty=p), ids)
         for p, ids in zip(penalties, histories, strict=True)
     ]
-    scores = BatchSampler.from_rows(rows, VOCAB, CPU)(logits, torch.zeros(3, dtype=torch.int64)).scores
+    scores = run(make_sampler(rows), logits, [0, 0, 0]).scores
     for row, (penalty, ids) in enumerate(zip(penalties, histories, strict=True)):
         processor = RepetitionPenaltyLogitsProcessor(penalty)
         assert torch.equal(scores[row], processor(torch.tensor([ids]), logits[row, None].clone())[0])
@@ -163,25 +190,24 @@ def test_repetition_penalty_equals_transformers_on_prompt_and_output() -> None:
 def test_frequency_penalty_counts_each_generated_token_and_not_the_prompt() -> None:
     logits = random_logits(2)
     rows = [
-        SamplerRow(SamplingParameters(frequency_penalty=0.5), [3, 3, 4, 4, 4, 8], 3),
-        SamplerRow(SamplingParameters(frequency_penalty=-1.0), [0, 0, 0], 3),
+        SamplerRow(SamplingParameters(frequency_penalty=0.5), [3, 3, 4, 4, 4, 8]),
+        SamplerRow(SamplingParameters(frequency_penalty=-1.0), [0, 0, 0]),
     ]
-    sampler = BatchSampler.from_rows(rows, VOCAB, CPU)
+    sampler = make_sampler(rows)
     expected = logits.clone()
     expected[0, 4] -= 2 * 0.5
     expected[0, 8] -= 0.5
-    position = torch.tensor([3, 0])
-    torch.testing.assert_close(sampler(logits, position).scores, expected)
+    torch.testing.assert_close(run(sampler, logits, [3, 0]).scores, expected)
     sampler.observe(torch.tensor([8, 2]))
     expected[0, 8] -= 0.5
     expected[1, 2] += 1
-    torch.testing.assert_close(sampler(logits, position + 1).scores, expected)
+    torch.testing.assert_close(run(sampler, logits, [4, 1]).scores, expected)
 
 
 def test_frequency_penalty_comes_after_repetition_penalty() -> None:
     parameters = SamplingParameters(repetition_penalty=2.0, frequency_penalty=1.0)
-    sampler = BatchSampler.from_rows([SamplerRow(parameters, [1, 2], 1)], 4, CPU)
-    scores = sampler(torch.tensor([[1.0, 4.0, 4.0, 1.0]]), torch.tensor([1])).scores
+    sampler = make_sampler([SamplerRow(parameters, [1, 2])], vocab=4)
+    scores = run(sampler, torch.tensor([[1.0, 4.0, 4.0, 1.0]]), [1]).scores
     assert scores.tolist() == [[1.0, 2.0, 1.0, 1.0]]
 
 
@@ -189,8 +215,8 @@ def test_the_logits_are_left_as_they_were() -> None:
     logits = random_logits(2)
     before = logits.clone()
     parameters = SamplingParameters(temperature=0.5, top_k=3, repetition_penalty=2.0, frequency_penalty=1.0)
-    rows = [SamplerRow(parameters, [1, 2, 3], 1)] * 2
-    BatchSampler.from_rows(rows, VOCAB, CPU)(logits, torch.tensor([2, 2]))
+    rows = [SamplerRow(parameters, [1, 2, 3]), SamplerRow(SamplingParameters(), [1])]
+    run(make_sampler(rows), logits, [2, 2])
     assert torch.equal(logits, before)
 
 
@@ -221,57 +247,96 @@ def test_a_row_gets_the_same_whatever_shares_its_batch(
     if data.draw(st.booleans()):
         logits = logits.bfloat16()  # ties
     histories = [data.draw(st.lists(st.integers(0, VOCAB - 1), min_size=1, max_size=9)) for _ in parameters]
-    rows = [
-        SamplerRow(p, ids, data.draw(st.integers(1, len(ids))))
-        for p, ids in zip(parameters, histories, strict=True)
-    ]
-    generated = torch.tensor([len(row.token_ids) - row.prompt_length for row in rows])
-    together = BatchSampler.from_rows(rows, VOCAB, CPU)(logits, generated)
+    rows = [SamplerRow(p, ids) for p, ids in zip(parameters, histories, strict=True)]
+    generated = [data.draw(st.integers(0, len(ids) - 1)) for ids in histories]
+    together = run(make_sampler(rows), logits, generated)
     scores = together.scores
     for i, row in enumerate(rows):
-        alone = BatchSampler.from_rows([row], VOCAB, CPU)(logits[i, None], generated[i, None])
+        alone = run(make_sampler([row]), logits[i, None], [generated[i]])
         assert alone.token_ids[0] == together.token_ids[i]
         assert alone.logprobs[0] == together.logprobs[i]
         assert torch.equal(alone.scores[0], scores[i])
 
 
-def run_steps(rows: list[SamplerRow], steps: int, *, keep: bool) -> list[list[int]]:
-    """Generate with random logits per row and position; with `keep`, one sampler is kept for all steps."""
-    texts = [list(row.token_ids) for row in rows]
-    starts = [len(text) for text in texts]
-    sampler = None
-    for step in range(steps):
-        if sampler is None or not keep:
-            now = [
-                SamplerRow(row.parameters, t, row.prompt_length) for row, t in zip(rows, texts, strict=True)
-            ]
-            sampler = BatchSampler.from_rows(now, VOCAB, CPU)
-        logits = torch.cat([random_logits(1, seed=row.parameters.seed + step) for row in rows])
-        position = torch.tensor([len(t) - row.prompt_length for row, t in zip(rows, texts, strict=True)])
-        token_ids = sampler(logits, position).token_ids
-        sampler.observe(token_ids)
-        for text, token_id in zip(texts, token_ids.tolist(), strict=True):
-            text.append(token_id)
-    return [text[start:] for text, start in zip(texts, starts, strict=True)]
+@dataclass
+class Text:
+    """A row being generated: `tokens` begin with the prompt."""
+
+    parameters: SamplingParameters
+    prompt: list[int]
+    tokens: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tokens = list(self.prompt)
+
+    @property
+    def generated(self) -> int:
+        return len(self.tokens) - len(self.prompt)
+
+    def row(self) -> SamplerRow:
+        return SamplerRow(self.parameters, list(self.tokens))
 
 
-def test_a_sampler_rebuilt_from_ids_equals_one_that_was_kept() -> None:
-    rows = [
-        SamplerRow(SamplingParameters(repetition_penalty=1.5, frequency_penalty=0.3), [1, 2, 3], 3),
-        SamplerRow(SamplingParameters(do_sample=True, frequency_penalty=-0.7, seed=5), list(range(30)), 12),
-        SamplerRow(SamplingParameters(top_p=0.9, repetition_penalty=1.2, seed=6), [4, 4], 1),
-        SamplerRow(SamplingParameters(temperature=0.8, seed=7), [9], 1),
+def go_on(sampler: BatchSampler, texts: list[Text]) -> None:
+    """One step, with random logits for each row and position."""
+    logits = torch.cat([random_logits(1, seed=text.parameters.seed + text.generated) for text in texts])
+    token_ids = sampler.sample(logits, np.array([text.generated for text in texts])).token_ids
+    sampler.observe(token_ids)
+    for text, token_id in zip(texts, token_ids.tolist(), strict=True):
+        text.tokens.append(token_id)
+
+
+def mixed_texts() -> list[Text]:
+    return [
+        Text(SamplingParameters(repetition_penalty=1.5, frequency_penalty=0.3), [1, 2, 3]),
+        Text(SamplingParameters(do_sample=True, frequency_penalty=-0.7, seed=5), list(range(30))),
+        Text(SamplingParameters(), [8]),
+        Text(SamplingParameters(top_p=0.9, repetition_penalty=1.2, seed=6), [4, 4]),
+        Text(SamplingParameters(temperature=0.8, seed=7), [9]),
+        Text(SamplingParameters(repetition_penalty=1.3, seed=8), [7] * 200),
     ]
-    steps = 80  # more than the history has room for at first
-    kept = run_steps(rows, steps, keep=True)
-    assert kept == run_steps(rows, steps, keep=False)
-    assert kept == [run_steps([row], steps, keep=True)[0] for row in rows]
+
+
+def alone(text: Text, steps: int) -> list[int]:
+    text = Text(text.parameters, text.prompt)
+    for _ in range(steps):
+        go_on(make_sampler([text.row()]), [text])  # made anew from the tokens at every step
+    return text.tokens
+
+
+def test_a_kept_sampler_equals_one_made_anew_from_the_tokens() -> None:
+    texts, steps = mixed_texts(), 80  # more than a history has room for at first
+    sampler = make_sampler([text.row() for text in texts])
+    for _ in range(steps):
+        go_on(sampler, texts)
+    assert [text.tokens for text in texts] == [alone(text, steps) for text in texts]
+
+
+@given(st.data())
+@settings(max_examples=15, deadline=None)
+def test_rows_may_join_leave_and_change_places_at_any_step(data: st.DataObject) -> None:
+    waiting, running, left = mixed_texts(), [], []
+    sampler = BatchSampler(VOCAB, CPU)
+    for _ in range(data.draw(st.integers(1, 6))):
+        joined = waiting[: data.draw(st.integers(0, len(waiting)))]
+        waiting = waiting[len(joined) :]
+        order = data.draw(st.permutations(range(len(running) + len(joined))))
+        kept = order[: data.draw(st.integers(0, len(order)))]
+        sampler.rearrange(np.array(kept, dtype=np.int64), [text.row() for text in joined])
+        present = [*running, *joined]
+        running = [present[place] for place in kept]
+        left += [text for place, text in enumerate(present) if place not in kept]
+        for _ in range(data.draw(st.integers(0, 3)) if running else 0):
+            go_on(sampler, running)
+    for text in (*running, *left):
+        assert text.tokens == alone(text, text.generated)
 
 
 def test_a_seed_and_a_position_make_the_draw() -> None:
     logits = random_logits(1, scale=0.5).repeat(4, 1)
     parameters = [SamplingParameters(do_sample=True, seed=seed) for seed in (1, 1, 2, 1)]
-    first = sampler(parameters)(logits, torch.tensor([0, 0, 0, 1])).token_ids.tolist()
+    sampler = make_sampler(plain_rows(parameters))
+    first = sampler.sample(logits, np.array([0, 0, 0, 1])).token_ids.tolist()
     assert first[0] == first[1]
     assert len({first[0], first[2], first[3]}) == 3
 
@@ -282,8 +347,9 @@ def test_draws_follow_the_distribution(asked: dict[str, float]) -> None:
     logits = random_logits(1, vocab=12, scale=1.5, seed=3)
     for vary in ("seed", "position"):
         parameters = [SamplingParameters(seed=i if vary == "seed" else 11, **asked) for i in range(draws)]
-        position = torch.arange(draws) if vary == "position" else torch.zeros(draws, dtype=torch.int64)
-        token_ids = sampler(parameters, vocab=12)(logits.expand(draws, -1), position).token_ids
+        position = np.arange(draws) if vary == "position" else np.zeros(draws, dtype=np.int64)
+        sampler = make_sampler(plain_rows(parameters), vocab=12)
+        token_ids = sampler.sample(logits.expand(draws, -1), position).token_ids
         expected = transformers_scores(parameters[0], logits[0]).double().softmax(-1) * draws
         observed = torch.bincount(token_ids, minlength=12).double()
         assert not observed[expected == 0].any()
@@ -293,12 +359,12 @@ def test_draws_follow_the_distribution(asked: dict[str, float]) -> None:
 
 
 def test_the_cpu_samples_for_a_device_that_lacks_float64() -> None:
-    rows = [SamplerRow(SamplingParameters(top_p=0.9, repetition_penalty=1.2, seed=3), [1, 2], 1)]
-    logits, position = random_logits(1), torch.tensor([1])
-    sampler = BatchSampler.from_rows(rows, VOCAB, torch.device("mps"))
-    sampled = sampler(logits, position)
+    rows = [SamplerRow(SamplingParameters(top_p=0.9, repetition_penalty=1.2, seed=3), [1, 2])]
+    logits = random_logits(1)
+    sampler = make_sampler(rows, device=torch.device("mps"))
+    sampled = run(sampler, logits, [1])
     sampler.observe(sampled.token_ids)
-    expected = BatchSampler.from_rows(rows, VOCAB, CPU)(logits, position)
+    expected = run(make_sampler(rows), logits, [1])
     assert torch.equal(sampled.token_ids, expected.token_ids)
 
 
@@ -337,11 +403,8 @@ def test_a_row_without_a_distribution_reports_nan_and_harms_no_other(bad: float)
 
 @pytest.mark.parametrize("penalty", [1e-40, 1e-5, 1e30])
 def test_an_extreme_repetition_penalty_still_leaves_something_to_draw(penalty: float) -> None:
-    row = SamplerRow(
-        SamplingParameters(repetition_penalty=penalty, do_sample=True, temperature=0.5), [0, 1], 2
-    )
-    sampler = BatchSampler.from_rows([row], 4, torch.device("cpu"))
-    sampled = sampler(torch.tensor([[2.0, -1.0, 0.5, 0.1]]), torch.tensor([0]))
+    row = SamplerRow(SamplingParameters(repetition_penalty=penalty, do_sample=True, temperature=0.5), [0, 1])
+    sampled = run(make_sampler([row], vocab=4), torch.tensor([[2.0, -1.0, 0.5, 0.1]]), [0])
     assert torch.isfinite(sampled.logprobs).all()
     # Below 1 the penalty rewards what was seen and liked; above, it rules it out.
     assert (int(sampled.token_ids[0]) == 0) == (penalty < 1)
