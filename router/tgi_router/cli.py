@@ -14,7 +14,7 @@ from tgi_common.logging import LogLevel, configure_logging
 from tgi_common.options import TOKENS_LIMIT, option, run_command, run_or_exit
 from tgi_common.process import die_with_parent
 from tgi_router.app import serve
-from tgi_router.batching.batcher import JoinPolicy
+from tgi_router.batching.room import JoinPolicy
 from tgi_router.client.warmup import WantedLimits
 from tgi_router.settings import RouterSettings
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tgi_common.hub import ModelSource
-from tgi_router.batching.batcher import JoinPolicy
+from tgi_router.batching.room import JoinPolicy
 from tgi_router.client.warmup import WantedLimits
 
 

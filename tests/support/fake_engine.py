@@ -34,11 +34,13 @@ class FakeShardKind:
     block_size: int = 4
     block_count: int = 64
     speculate: int = 0
+    max_inflight_steps: int = 0
     keeps_finished: bool = False
     """Requests that ended stay in the batch, and are stepped again, until they are filtered out."""
 
 
 PAGED = FakeShardKind()
+PAGED_AHEAD = FakeShardKind(max_inflight_steps=2)
 PAGED_WHOLE_PROMPTS = FakeShardKind(support_chunking=False)
 TGI_PAGED = FakeShardKind(accepts_input_ids=False, keeps_finished=True, block_size=1, block_count=1000)
 TGI_PADDED = FakeShardKind(
@@ -113,6 +115,7 @@ class FakeEngine:
             attention_impl="fake",
             block_size=kind.block_size,
             accepts_input_ids=kind.accepts_input_ids,
+            max_inflight_steps=kind.max_inflight_steps,
         )
 
     def warmup(self, request: pb.WarmupRequest) -> pb.WarmupResponse:
@@ -153,7 +156,7 @@ class FakeEngine:
         self.calls.append(("prefill", [*joined, new.id], [message.id for message in new.requests]))
         assert not joined or self.kind.support_chunking, "this shard cannot join in a prefill"
         assert new.size == len(new.requests)
-        batches = [self._pop(batch_id) for batch_id in joined]
+        batches = self._pop_all(joined, ahead=request.ahead)
         self._raise_failure()
         answer = pb.PrefillResponse(forward_ns=2_000_000, decode_ns=1_000_000, total_ns=4_000_000)
         started: list[FakeSequence] = []
@@ -163,20 +166,25 @@ class FakeEngine:
                 self._refuse(request.accepts_errors, answer, message.id)
             else:
                 started.append(sequence)
-        self._step(self._join([*batches, FakeBatch(new.id, started)]), answer)
+        self._step(self._join([*joined, new.id], [*batches, FakeBatch(new.id, started)]), answer)
         return answer
 
     def decode(self, request: pb.DecodeRequest) -> pb.DecodeResponse:
         ids = [cached.id for cached in request.batches]
-        batches = [self._pop(batch_id) for batch_id in ids]
+        batches = self._pop_all(ids, ahead=request.ahead)
         self.calls.append(("decode", ids, [s.message.id for batch in batches for s in batch.sequences]))
-        assert batches, "a decode of nothing"
+        assert ids, "a decode of nothing"
         self._raise_failure()
         answer = pb.DecodeResponse(forward_ns=2_000_000, decode_ns=1_000_000, total_ns=4_000_000)
         if len(batches) > 1:
             answer.concat_ns = 500_000
-        self._step(self._join(batches), answer)
+        self._step(self._join(ids, batches), answer)
         return answer
+
+    def _pop_all(self, batch_ids: Sequence[int], *, ahead: bool) -> list[FakeBatch]:
+        """These batches; in a step that was sent ahead, those that have not ended."""
+        assert not ahead or self.kind.max_inflight_steps > 1, "sent ahead to a shard that forbids it"
+        return [self._pop(batch_id) for batch_id in batch_ids if not ahead or batch_id in self.batches]
 
     def _pop(self, batch_id: int) -> FakeBatch:
         if batch_id not in self.batches:
@@ -192,8 +200,8 @@ class FakeEngine:
         assert accepts_errors
         answer.errors.add(request_id=request_id, message="this prompt is refused")
 
-    def _join(self, batches: Sequence[FakeBatch]) -> FakeBatch:
-        return FakeBatch(batches[0].id, [sequence for batch in batches for sequence in batch.sequences])
+    def _join(self, batch_ids: Sequence[int], batches: Sequence[FakeBatch]) -> FakeBatch:
+        return FakeBatch(batch_ids[0], [sequence for batch in batches for sequence in batch.sequences])
 
     def _start(self, message: pb.Request) -> FakeSequence:
         kind = self.kind
@@ -236,6 +244,8 @@ class FakeEngine:
         return slots
 
     def _step(self, batch: FakeBatch, answer: pb.PrefillResponse | pb.DecodeResponse) -> None:
+        if not batch.sequences:
+            return
         self.step_tokens.append(sum(_next_length(sequence) for sequence in batch.sequences))
         for sequence in batch.sequences:
             self._compute(sequence)

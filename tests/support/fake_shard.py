@@ -5,7 +5,8 @@ python -m support.fake_shard --uds-path /tmp/fake --kind padded --num-shard 2
 
 import argparse
 import asyncio
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar
@@ -13,11 +14,25 @@ from typing import Any, NoReturn, Self, TypeVar
 import grpc
 import grpc.aio
 
-from support.fake_engine import PAGED, PAGED_WHOLE_PROMPTS, TGI_PADDED, TGI_PAGED, FakeEngine, FakeShardKind
+from support.fake_engine import (
+    PAGED,
+    PAGED_AHEAD,
+    PAGED_WHOLE_PROMPTS,
+    TGI_PADDED,
+    TGI_PAGED,
+    FakeEngine,
+    FakeShardKind,
+)
 from tgi_proto import generate_pb2 as pb
 from tgi_proto import generate_pb2_grpc
 
-KINDS = {"paged": PAGED, "whole-prompts": PAGED_WHOLE_PROMPTS, "tgi-paged": TGI_PAGED, "padded": TGI_PADDED}
+KINDS = {
+    "paged": PAGED,
+    "ahead": PAGED_AHEAD,
+    "whole-prompts": PAGED_WHOLE_PROMPTS,
+    "tgi-paged": TGI_PAGED,
+    "padded": TGI_PADDED,
+}
 MESSAGE_LIMITS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 Answer = TypeVar("Answer")
@@ -34,6 +49,7 @@ class FakeShardService(generate_pb2_grpc.TextGenerationServiceServicer):
         hang: calls of these methods never return.
         unhealthy: what Health fails with, if anything.
         filler: bytes added to each answer of a step, as a message that no default limit lets through.
+        sent_ahead: steps that came before the one they follow was answered.
     """
 
     def __init__(self, engine: FakeEngine, rank: int, urls: Sequence[str], step_seconds: float) -> None:
@@ -42,8 +58,11 @@ class FakeShardService(generate_pb2_grpc.TextGenerationServiceServicer):
         self.hang: set[str] = set()
         self.unhealthy: str | None = None
         self.filler = 0
+        self.sent_ahead = 0
         self._rank = rank
         self._urls = list(urls)
+        self._last_step = 0
+        self._step_ended = asyncio.Condition()
 
     async def Info(self, request: pb.InfoRequest, context: Context) -> pb.InfoResponse:  # noqa: N802
         return self.engine.info()
@@ -71,12 +90,28 @@ class FakeShardService(generate_pb2_grpc.TextGenerationServiceServicer):
         return await self._call(context, lambda: self.engine.warmup(request))
 
     async def Prefill(self, request: pb.PrefillRequest, context: Context) -> pb.PrefillResponse:  # noqa: N802
-        await self._enter("prefill", self.step_seconds)
-        return self._own(await self._call(context, lambda: self.engine.prefill(request)))
+        async with self._turn(request):
+            await self._enter("prefill", self.step_seconds)
+            return self._own(await self._call(context, lambda: self.engine.prefill(request)))
 
     async def Decode(self, request: pb.DecodeRequest, context: Context) -> pb.DecodeResponse:  # noqa: N802
-        await self._enter("decode", self.step_seconds)
-        return self._own(await self._call(context, lambda: self.engine.decode(request)))
+        async with self._turn(request):
+            await self._enter("decode", self.step_seconds)
+            return self._own(await self._call(context, lambda: self.engine.decode(request)))
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, request: pb.PrefillRequest | pb.DecodeRequest) -> AsyncIterator[None]:
+        """Wait until the step before has ended."""
+        if request.ahead:
+            self.sent_ahead += 1
+            async with self._step_ended:
+                await self._step_ended.wait_for(lambda: self._last_step == request.step - 1)
+        try:
+            yield
+        finally:
+            async with self._step_ended:
+                self._last_step = request.step
+                self._step_ended.notify_all()
 
     async def _enter(self, method: str, seconds: float) -> None:
         if method in self.hang:

@@ -4,8 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import time
-from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import structlog
 
@@ -17,16 +16,17 @@ from tgi_router.batching.budget import (
     PaddedAdmission,
     PagedAdmission,
     RequestTooLargeError,
-    Room,
 )
 from tgi_router.batching.delivery import Delivery
 from tgi_router.batching.entry import Entry
+from tgi_router.batching.flight import Flight, RunningBatch
 from tgi_router.batching.prefix_cache import PrefixCache
 from tgi_router.batching.progress import Progress
 from tgi_router.batching.queue import RequestQueue
+from tgi_router.batching.room import JoinPolicy, StepRoom
+from tgi_router.batching.state_metrics import StateMetrics
 from tgi_router.batching.steps import Steps
 from tgi_router.client.group import Shards
-from tgi_router.client.messages import StepResult
 from tgi_router.client.shard import ShardUnavailableError
 from tgi_router.client.warmup import ServerLimits
 from tgi_router.generation import ShardError, ValidRequest
@@ -35,32 +35,15 @@ from tgi_router.telemetry.metrics import Metrics
 logger = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class JoinPolicy:
-    """When new requests may make running ones wait, on shards that compute whole prompts only (TGI's rules).
-
-    Attributes:
-        waiting_served_ratio: join once there are so many new requests for each running one, ...
-        max_waiting_tokens: ... or once the running ones have taken so many steps alone.
-    """
-
-    waiting_served_ratio: float = 0.3
-    max_waiting_tokens: int = 20
-
-
-@dataclass(slots=True, eq=False)
-class RunningBatch:
-    """A batch that the shards hold: what they last said of it, and the requests that still want it."""
-
-    cached: pb.CachedBatch
-    entries: dict[int, Entry]
-
-
 class Batcher:
     """Runs all requests on the shards, in steps.
 
-    One step is in flight at a time. There are at most two batches: the running one and, on shards that cannot
-    compute a prompt beside running requests, the one that the next step joins to it.
+    There are at most two batches: the running one and, on shards that cannot compute a prompt beside running
+    requests, the one that the next step joins to it.
+
+    Where the shards allow it, the next step is sent before the last one is answered, so that they never wait
+    for the router. The shards leave out who has ended by the time they run it. Requests that nobody wants any
+    more are dropped while no step is in flight, and only then are their blocks free.
 
     Nothing that goes wrong ends its task: a failure ends the requests it concerns, and the rest goes on.
     """
@@ -71,25 +54,22 @@ class Batcher:
         self.progress = Progress()
         self._shards = shards
         self._steps = Steps(shards, limits.shard, metrics)
-        self._limits = limits
-        self._shard = limits.shard
         self._metrics = metrics
-        self._policy = policy if policy is not None else JoinPolicy()
         self._allocator = _make_allocator(limits)
         self._admission = _make_admission(limits, self._allocator)
         self._delivery = Delivery(self._allocator, metrics)
+        self._state_metrics = StateMetrics(metrics, limits, self._allocator)
+        self._step_room = StepRoom(limits, policy if policy is not None else JoinPolicy())
         self._queue = RequestQueue()
-        self._batches: list[RunningBatch] = []
         self._chunking = limits.shard.support_chunking
-        self._waiting_tokens = 1
+        # Steps of shards that cannot chunk depend on each other's answers: which batch is joined, who waits.
+        self._flight = Flight(limits.shard.max_inflight_steps if self._chunking else 1)
         self._last_method = "prefill"
         self._request_ids = itertools.count()
         self._batch_ids = itertools.count()
         self._work = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._closed = False
-        metrics.batch_max_total_tokens.set(limits.max_batch_total_tokens)
-        metrics.kv_blocks_total.set(self._allocator.capacity if self._allocator else 0)
 
     def start(self) -> None:
         """Begin to work."""
@@ -103,10 +83,8 @@ class Batcher:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
         error = ShardError("the server is shutting down")
-        self._delivery.fail_all(self._queue.pop_all(), error)
-        for batch in self._batches:
-            self._delivery.fail_all(batch.entries.values(), error)
-        self._batches.clear()
+        self._delivery.fail_all([*self._queue.pop_all(), *self._flight.entries()], error)
+        await self._flight.close()
         self.progress.work_done()
         self._show_state()
 
@@ -132,7 +110,7 @@ class Batcher:
         return entry
 
     def cancel(self, entry: Entry) -> None:
-        """Forget a request: at once while it is queued, before the next step once it runs."""
+        """Forget a request: at once while it is queued, before the next step that is sent once it runs."""
         entry.cancelled = True
         entry.stream.discard()
         if entry in self._queue:
@@ -149,38 +127,34 @@ class Batcher:
                 await self._start_over()
 
     async def _wait_for_work(self) -> None:
-        while not self._batches and not self._queue:
+        while not self._flight.batches and not self._queue:
             self.progress.work_done()
             self._show_state()
             self._work.clear()
             await self._work.wait()
 
     async def _advance(self) -> None:
-        """Run one step, with new requests if there is room for any."""
-        await self._settle()
-        room = self._room()
-        new = None if room is None else self._admission.choose(self._queue, room)
-        if new is not None:
-            self._note_start(new)
-            await self._prefill(new)
-        elif self._batches:
-            await self._decode()
+        """Do one thing: drop who left, send the next step, or hand out what the oldest one has brought."""
+        if self._flight.empty:
+            await self._settle()
+        elif self._flight.full or self._flight.holds_leavers:
+            await self._receive()
+            return
+        if self._send_step():
+            return
+        if not self._flight.empty:
+            await self._receive()
         elif self._queue:
             self._refuse_first()
-        self._show_state()
 
     async def _settle(self) -> None:
         """Bring the shards' batches down to the requests that still want an answer.
 
         Shards may go on with requests that ended until they are told; and readers may have left meanwhile.
         """
-        for batch in tuple(self._batches):
-            known = set(batch.cached.request_ids)
-            for entry in [entry for entry in batch.entries.values() if entry.id not in known]:
-                self._delivery.fail(entry, ShardError("the shard has lost the request"))
-                del batch.entries[entry.id]
+        for batch in tuple(self._flight.batches):
             wanted = [entry.id for entry in batch.entries.values() if not entry.cancelled]
-            if len(wanted) != len(known):
+            if batch.holds_leavers or not wanted:
                 await self._narrow(batch, wanted)
 
     async def _narrow(self, batch: RunningBatch, wanted: Sequence[int]) -> None:
@@ -190,88 +164,94 @@ class Batcher:
                 batch.cached = await self._steps.filter(batch.cached, wanted, self._last_method)
             else:
                 await self._shards.clear_cache(batch.cached.id)
-                self._batches.remove(batch)
+                self._flight.batches.remove(batch)
         except ShardError as error:
             await self._lose([batch], error)
             return
         # Not all that are cancelled by now: the shards still hold who left while they were being told.
         for request_id in batch.entries.keys() - set(wanted):
             self._delivery.drop(batch.entries.pop(request_id))
+        self._fail_lost(batch)
 
-    def _room(self) -> Room | None:
-        """What the next step has left for new requests; None if it may take none."""
-        limits = self._limits
-        if not self._batches:
-            return Room(limits.max_batch_prefill_tokens, limits.max_batch_total_tokens, limits.max_batch_size)
-        if len(self._batches) > 1:
-            return None
-        running = self._batches[0]
-        size = len(running.entries)
-        requests = None if limits.max_batch_size is None else limits.max_batch_size - size
-        tokens = limits.max_batch_total_tokens - running.cached.max_tokens
-        if self._chunking:
-            prefill = limits.max_batch_prefill_tokens - running.cached.current_tokens
-            return Room(prefill, tokens, requests)
-        min_requests = 0 if self._wait_exceeded else int(size * self._policy.waiting_served_ratio)
-        return Room(limits.max_batch_prefill_tokens, tokens, requests, min_requests)
-
-    @property
-    def _wait_exceeded(self) -> bool:
-        """Whether new requests have waited long enough to join however few they are."""
-        return self._waiting_tokens >= self._policy.max_waiting_tokens
-
-    async def _prefill(self, new: NewBatch) -> None:
-        batch = RunningBatch(
-            pb.CachedBatch(id=next(self._batch_ids)), {entry.id: entry for entry in new.entries}
-        )
-        beside = self._batches[:] if self._chunking else []
-        running = beside[0].cached if beside else None
-        self._batches.append(batch)
-        self._waiting_tokens = 1
-        await self._step("prefill", [*beside, batch], self._steps.prefill(batch.cached.id, new, running))
-
-    async def _decode(self) -> None:
-        batches = self._batches[:]
-        self._waiting_tokens += 1
-        await self._step("decode", batches, self._steps.decode([batch.cached for batch in batches]))
-
-    async def _step(self, method: str, batches: Sequence[RunningBatch], call: Awaitable[StepResult]) -> None:
-        """Await a step of some batches and replace them by what is left of them, as one batch."""
-        try:
-            result = await call
-        except ShardError as error:
-            logger.error(f"{method} failed", requests=sum(len(b.entries) for b in batches), error=str(error))
-            await self._lose(batches, error)
-            return
-        finally:
-            self.progress.step_finished()
-        self._last_method = method
-        entries = {entry.id: entry for batch in batches for entry in batch.entries.values()}
-        self._delivery.deliver(entries, result)
-        if result.batch is not None:
-            self._replace(batches, RunningBatch(result.batch, entries))
+    def _send_step(self) -> bool:
+        """Send the next step, with new requests if there is room for any; whether there was one to send."""
+        flight = self._flight
+        if self._queue and not flight.empty and flight.holds_cut_prompt:
+            # How much room there is, the answer will tell.
+            return False
+        room = self._step_room.measure(flight.batches, flight.size, ahead=not flight.empty)
+        new = None if room is None else self._admission.choose(self._queue, room)
+        if new is not None:
+            self._send_prefill(new)
+        elif flight.size > 0:
+            self._send_decode()
         else:
-            self._delivery.fail_all(entries.values(), ShardError("the shard has lost the request"))
-            self._replace(batches)
+            return False
+        return True
+
+    def _send_prefill(self, new: NewBatch) -> None:
+        running = self._flight.batches
+        self._state_metrics.count_start(new)
+        if running:
+            self._state_metrics.count_join(wait_exceeded=self._step_room.wait_exceeded)
+        self._step_room.note_prefill()
+        batch = RunningBatch(pb.CachedBatch(id=next(self._batch_ids)), {})
+        beside = running[0] if running and self._chunking else None
+        call = self._steps.prefill(
+            batch.cached.id, new, beside.cached if beside else None, ahead=not self._flight.empty
+        )
+        entries = {entry.id: entry for entry in new.entries}
+        self._flight.send("prefill", [beside, batch] if beside else [batch], entries, call)
+
+    def _send_decode(self) -> None:
+        self._step_room.note_decode()
+        batches = self._flight.batches[:]
+        call = self._steps.decode([batch.cached for batch in batches], ahead=not self._flight.empty)
+        self._flight.send("decode", batches, {}, call)
+
+    async def _receive(self) -> None:
+        """Await the oldest answer and hand out its tokens. What is left of the step's batches becomes one."""
+        step = await self._flight.land()
+        self.progress.step_finished()
+        batch = step.batches[0]
+        try:
+            result = step.answer.result()
+        except ShardError as error:
+            logger.error(f"{step.method} failed", requests=len(batch.entries), error=str(error))
+            await self._lose(step.batches, error)
+        else:
+            self._last_method = step.method
+            self._delivery.deliver(batch.entries, result)
+            batch.cached = pb.CachedBatch(id=batch.cached.id) if result.batch is None else result.batch
+            self._fail_lost(batch)
+            if result.batch is None and not self._flight.needs(batch):
+                self._flight.batches.remove(batch)
+        self._show_state()
+
+    def _fail_lost(self, batch: RunningBatch) -> None:
+        """Fail the requests of a batch that the shards know nothing of."""
+        for request_id in batch.entries.keys() - set(batch.cached.request_ids):
+            self._delivery.fail(batch.entries.pop(request_id), ShardError("the shard has lost the request"))
 
     async def _lose(self, batches: Sequence[RunningBatch], error: ShardError) -> None:
-        """End the requests of batches that failed, and have the shards forget what they hold of them."""
-        for batch in batches:
-            self._delivery.fail_all(batch.entries.values(), error)
-        self._replace(batches)
-        if isinstance(error, ShardUnavailableError):
+        """End the requests of batches that failed, and have the shards forget what they hold of them.
+
+        Steps that were sent ahead are lost with them. Nobody gets the blocks before the shards are done.
+        """
+        lost, entries = self._flight.give_up(batches)
+        self._delivery.fail_all(entries, error)
+        unavailable = isinstance(error, ShardUnavailableError)
+        if unavailable:
             # Without a shard nobody can be served; waiting would only hide it.
             self._delivery.fail_all(self._queue.pop_all(), error)
+        await self._flight.abandon()
+        if unavailable:
             return
-        for batch in batches:
+        for batch in lost:
             try:
                 await self._shards.clear_cache(batch.cached.id)
             except ShardError as failure:
                 logger.error("a lost batch could not be cleared", batch=batch.cached.id, error=str(failure))
-
-    def _replace(self, batches: Sequence[RunningBatch], by: RunningBatch | None = None) -> None:
-        kept = [batch for batch in self._batches if batch not in batches]
-        self._batches = kept if by is None else [*kept, by]
 
     def _refuse_first(self) -> None:
         """Fail the request at the head of the queue, which does not fit though nothing else runs."""
@@ -282,7 +262,7 @@ class Batcher:
     async def _start_over(self) -> None:
         """After an error that should not exist: end what was running, and begin with an empty memory."""
         error = ShardError("internal error while batching")
-        stuck = [entry for batch in self._batches for entry in batch.entries.values()]
+        stuck = list(self._flight.entries())
         if not stuck:
             # Nothing was running, so the fault lies with the request that was to be admitted.
             stuck = list(self._queue)[:1]
@@ -290,7 +270,8 @@ class Batcher:
             entry.stream.end(error)
             if entry in self._queue:
                 self._queue.remove(entry)
-        self._batches.clear()
+        self._flight.batches.clear()
+        await self._flight.abandon()
         if self._allocator is not None:
             self._allocator.reset()
         try:
@@ -298,25 +279,8 @@ class Batcher:
         except Exception:
             logger.exception("the shards could not be cleared")
 
-    def _note_start(self, new: NewBatch) -> None:
-        metrics = self._metrics
-        metrics.batch_next_size.observe(len(new.entries))
-        for entry in new.entries:
-            if entry.allocation is not None and entry.cacheable and self._shard.use_prefix_caching:
-                metrics.prefix_cache_query_tokens.inc(entry.request.input_length)
-                metrics.prefix_cache_hit_tokens.inc(entry.allocation.prefix_length)
-        if self._batches:
-            unchunked = "wait_exceeded" if self._wait_exceeded else "backpressure"
-            metrics.batch_concat.labels("chunking" if self._chunking else unchunked).inc()
-
     def _show_state(self) -> None:
-        metrics = self._metrics
-        metrics.queue_size.set(len(self._queue))
-        metrics.batch_current_size.set(sum(len(batch.entries) for batch in self._batches))
-        metrics.batch_current_max_tokens.set(sum(batch.cached.max_tokens for batch in self._batches))
-        if self._allocator is not None:
-            metrics.kv_blocks_used.set(self._allocator.used)
-            metrics.kv_blocks_cached.set(self._allocator.cached)
+        self._state_metrics.show(self._queue, self._flight.batches, self._flight.size)
 
 
 def _make_allocator(limits: ServerLimits) -> BlockAllocator | None:

@@ -13,24 +13,30 @@ from tgi_router.telemetry.metrics import Metrics
 
 
 class Steps:
-    """Prefill, decode and filter, with their metrics. Every call raises ShardError."""
+    """Prefill, decode and filter, with their metrics. Every call raises ShardError.
+
+    A step that was sent ahead is measured from the answer before it: only then could the shards begin it.
+    """
 
     def __init__(self, shards: Shards, info: ShardInfo, metrics: Metrics) -> None:
         self._shards = shards
         self._info = info
         self._metrics = metrics
+        self._answered_at = 0.0
 
-    async def prefill(self, batch_id: int, new: NewBatch, running: pb.CachedBatch | None) -> StepResult:
+    async def prefill(
+        self, batch_id: int, new: NewBatch, running: pb.CachedBatch | None, *, ahead: bool
+    ) -> StepResult:
         """Run the first step of new requests, beside a running batch if there is one."""
         started_at = time.monotonic()
         for entry in new.entries:
             entry.started_at = started_at
         batch = self._write_batch(batch_id, new)
-        return await self._measure("prefill", self._shards.prefill(batch, running))
+        return await self._measure("prefill", self._shards.prefill(batch, running, ahead=ahead))
 
-    async def decode(self, batches: Sequence[pb.CachedBatch]) -> StepResult:
+    async def decode(self, batches: Sequence[pb.CachedBatch], *, ahead: bool) -> StepResult:
         """Run one more step of running batches; several become one."""
-        return await self._measure("decode", self._shards.decode(batches))
+        return await self._measure("decode", self._shards.decode(batches, ahead=ahead))
 
     async def filter(self, batch: pb.CachedBatch, keep: Iterable[int], after: str) -> pb.CachedBatch:
         """Drop all requests of a batch but some.
@@ -49,13 +55,15 @@ class Steps:
     async def _measure(self, method: str, call: Awaitable[StepResult]) -> StepResult:
         metrics = self._metrics
         metrics.batch_inference_count.labels(method).inc()
-        started_at = time.monotonic()
+        sent_at = time.monotonic()
         try:
             result = await call
         except ShardError:
             metrics.batch_inference_failure.labels(method).inc()
             raise
-        metrics.batch_inference_duration.labels(method).observe(time.monotonic() - started_at)
+        finally:
+            began_at, self._answered_at = max(sent_at, self._answered_at), time.monotonic()
+        metrics.batch_inference_duration.labels(method).observe(self._answered_at - began_at)
         metrics.batch_inference_success.labels(method).inc()
         metrics.batch_forward_duration.labels(method).observe(result.forward_seconds)
         metrics.batch_decode_duration.labels(method).observe(result.decode_seconds)

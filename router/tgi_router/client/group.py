@@ -1,6 +1,7 @@
 """All shards of a group as one: each call goes to every shard, the answers become one."""
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol, Self, TypeVar
@@ -18,11 +19,25 @@ AnswerT = TypeVar("AnswerT")
 class Shards(Protocol):
     """What the batcher asks of the shards. Every call raises ShardError."""
 
-    async def prefill(self, batch: pb.Batch, cached_batch: pb.CachedBatch | None = None) -> StepResult:
-        """Run a step with new requests, joined to a batch the shards know if there is one."""
+    async def prefill(
+        self, batch: pb.Batch, cached_batch: pb.CachedBatch | None = None, *, ahead: bool = False
+    ) -> StepResult:
+        """Run a step with new requests, joined to a batch the shards know if there is one.
 
-    async def decode(self, batches: Sequence[pb.CachedBatch]) -> StepResult:
-        """Run a step of batches the shards know; several become one."""
+        Args:
+            batch: the new requests.
+            cached_batch: the batch they join.
+            ahead: sent before the answer of the step before was read, which the shards must allow
+                (`max_inflight_steps`). The cached batch may have ended meanwhile.
+        """
+
+    async def decode(self, batches: Sequence[pb.CachedBatch], *, ahead: bool = False) -> StepResult:
+        """Run a step of batches the shards know; several become one.
+
+        Args:
+            batches: the batches.
+            ahead: as for `prefill`; a step of batches that have all ended has an empty answer.
+        """
 
     async def filter_batch(self, batch_id: int, request_ids: Iterable[int]) -> pb.CachedBatch:
         """Keep only some requests of a batch."""
@@ -37,12 +52,13 @@ class Shards(Protocol):
 class ShardGroup:
     """The shards of one model, one for each rank.
 
-    All of them get the same calls in the same order. When one fails, the call fails at once, without waiting
-    for the others.
+    All of them get the same calls in the same order: steps are numbered, since those under way together may
+    overtake each other. When one fails, the call fails at once, without waiting for the others.
     """
 
     def __init__(self, clients: Sequence[ShardClient]) -> None:
         self._clients = tuple(clients)
+        self._steps = itertools.count(1)
 
     @classmethod
     async def connect(cls, master_uds_path: Path) -> Self:
@@ -85,14 +101,18 @@ class ShardGroup:
         answers = await self._ask(lambda client: client.warmup(request))
         return min(answers, key=_warmup_order)
 
-    async def prefill(self, batch: pb.Batch, cached_batch: pb.CachedBatch | None = None) -> StepResult:
+    async def prefill(
+        self, batch: pb.Batch, cached_batch: pb.CachedBatch | None = None, *, ahead: bool = False
+    ) -> StepResult:
         """Run a step with new requests, joined to a batch the shards know if there is one."""
-        request = pb.PrefillRequest(batch=batch, cached_batch=cached_batch, accepts_errors=True)
+        request = pb.PrefillRequest(
+            batch=batch, cached_batch=cached_batch, accepts_errors=True, step=next(self._steps), ahead=ahead
+        )
         return merge_steps(await self._ask(lambda client: client.prefill(request)))
 
-    async def decode(self, batches: Sequence[pb.CachedBatch]) -> StepResult:
+    async def decode(self, batches: Sequence[pb.CachedBatch], *, ahead: bool = False) -> StepResult:
         """Run a step of batches the shards know; several become one."""
-        request = pb.DecodeRequest(batches=batches, accepts_errors=True)
+        request = pb.DecodeRequest(batches=batches, accepts_errors=True, step=next(self._steps), ahead=ahead)
         return merge_steps(await self._ask(lambda client: client.decode(request)))
 
     async def health(self, deadline: float) -> None:

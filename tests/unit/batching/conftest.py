@@ -10,7 +10,8 @@ from support.batcher_bench import Bench, StartBench
 from support.fake_engine import PAGED, FakeEngine, FakeShardKind
 from support.generations import make_limits
 from support.memory_shards import MemoryShards
-from tgi_router.batching.batcher import Batcher, JoinPolicy
+from tgi_router.batching.batcher import Batcher
+from tgi_router.batching.room import JoinPolicy
 from tgi_router.telemetry.metrics import Metrics
 
 

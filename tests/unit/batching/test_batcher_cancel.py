@@ -9,7 +9,7 @@ from support.batcher_bench import Bench, StartBench
 from support.fake_engine import PAGED, PAGED_WHOLE_PROMPTS, TGI_PADDED, TGI_PAGED, FakeShardKind
 from support.generations import expected_ids, make_request, read_all, token_ids
 from tgi_proto import generate_pb2 as pb
-from tgi_router.batching.batcher import JoinPolicy
+from tgi_router.batching.room import JoinPolicy
 
 KINDS = pytest.mark.parametrize(
     "kind", [PAGED, PAGED_WHOLE_PROMPTS, TGI_PAGED, TGI_PADDED], ids=["paged", "whole", "tgi", "padded"]

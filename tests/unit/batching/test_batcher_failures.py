@@ -6,6 +6,7 @@ from structlog.testing import capture_logs
 from support.batcher_bench import Bench, StartBench
 from support.fake_engine import (
     PAGED,
+    PAGED_AHEAD,
     PAGED_WHOLE_PROMPTS,
     TGI_PADDED,
     TGI_PAGED,
@@ -14,15 +15,17 @@ from support.fake_engine import (
 )
 from support.generations import expected_ids, make_request, read_all, token_ids
 from tgi_proto import generate_pb2 as pb
-from tgi_router.batching.batcher import JoinPolicy
 from tgi_router.batching.budget import RequestTooLargeError
 from tgi_router.batching.entry import Entry
+from tgi_router.batching.room import JoinPolicy
 from tgi_router.client.messages import StepResult
 from tgi_router.client.shard import ShardUnavailableError
 from tgi_router.generation import ShardError
 
 KINDS = pytest.mark.parametrize(
-    "kind", [PAGED, PAGED_WHOLE_PROMPTS, TGI_PAGED, TGI_PADDED], ids=["paged", "whole", "tgi", "padded"]
+    "kind",
+    [PAGED, PAGED_AHEAD, PAGED_WHOLE_PROMPTS, TGI_PAGED, TGI_PADDED],
+    ids=["paged", "ahead", "whole", "tgi", "padded"],
 )
 
 
@@ -50,6 +53,7 @@ async def test_a_failed_prefill_fails_its_requests_and_is_cleared(
 
     assert [await error_of(entry) for entry in entries] == ["out of memory"] * 2
 
+    await bench.at_rest()
     assert ("clear_cache", [0], []) in bench.engine.calls
     assert bench.metrics.batch_inference_failure.labels("prefill").value == 1
     await still_works(bench)
@@ -209,7 +213,7 @@ async def test_a_batch_that_the_shard_forgot_fails_its_requests(
     entry = bench.submit(make_request([1] * 20, 9))
     await entry.stream.take()
 
-    async def forgetful_decode(_batches: object) -> StepResult:
+    async def forgetful_decode(_batches: object, *, ahead: bool) -> StepResult:
         bench.engine.batches.clear()
         return StepResult([], None, {}, 0.0, 0.0, None)
 

@@ -8,6 +8,7 @@ from support.batcher_bench import StartBench
 from support.fake_engine import (
     EOS_ID,
     PAGED,
+    PAGED_AHEAD,
     PAGED_WHOLE_PROMPTS,
     TGI_PADDED,
     TGI_PAGED,
@@ -18,7 +19,9 @@ from support.generations import end_of, expected_ids, make_request, read_all, to
 from tgi_router.generation import FinishReason, PrefillEvent, SamplingParameters
 
 EVERY_KIND = pytest.mark.parametrize(
-    "kind", [PAGED, PAGED_WHOLE_PROMPTS, TGI_PAGED, TGI_PADDED], ids=["paged", "whole", "tgi", "padded"]
+    "kind",
+    [PAGED, PAGED_AHEAD, PAGED_WHOLE_PROMPTS, TGI_PAGED, TGI_PADDED],
+    ids=["paged", "ahead", "whole", "tgi", "padded"],
 )
 
 

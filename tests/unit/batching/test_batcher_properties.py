@@ -16,15 +16,18 @@ from support.fake_engine import (
 )
 from support.generations import expected_ids, make_limits, make_request, token_ids
 from support.memory_shards import MemoryShards
-from tgi_router.batching.batcher import Batcher, JoinPolicy
+from tgi_router.batching.batcher import Batcher
 from tgi_router.batching.entry import Entry
+from tgi_router.batching.room import JoinPolicy
 from tgi_router.generation import EndEvent, GenerationEvent, ShardError
 from tgi_router.telemetry.metrics import Metrics
 
 SMALL_PAGED = FakeShardKind(block_size=4, block_count=40)
+SMALL_AHEAD = FakeShardKind(block_size=4, block_count=40, max_inflight_steps=2)
+SMALL_DEEP = FakeShardKind(block_size=4, block_count=40, max_inflight_steps=4)
 SMALL_TGI = FakeShardKind(block_size=1, block_count=120, accepts_input_ids=False, keeps_finished=True)
 LONGEST_PROMPT = 50
-KINDS = [SMALL_PAGED, SMALL_TGI, PAGED_WHOLE_PROMPTS, TGI_PADDED]
+KINDS = [SMALL_PAGED, SMALL_AHEAD, SMALL_DEEP, SMALL_TGI, PAGED_WHOLE_PROMPTS, TGI_PADDED]
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,7 @@ async def run(
     assert metrics.queue_size.value == 0
     if kind.support_chunking:
         assert max(engine.step_tokens, default=0) <= prefill
+    assert shards.most_waiting <= max(1, kind.max_inflight_steps)
     await batcher.close()
 
 

@@ -7,8 +7,8 @@ import pytest
 from support.batcher_bench import Bench, StartBench
 from support.fake_engine import PAGED_WHOLE_PROMPTS, TGI_PADDED, FakeShardKind
 from support.generations import expected_ids, make_request, read_all
-from tgi_router.batching.batcher import JoinPolicy
 from tgi_router.batching.entry import Entry
+from tgi_router.batching.room import JoinPolicy
 
 KINDS = pytest.mark.parametrize("kind", [PAGED_WHOLE_PROMPTS, TGI_PADDED], ids=["paged", "padded"])
 

@@ -173,7 +173,7 @@ async def test_events_that_stop_early_are_an_error(start: StartBench) -> None:
     with inference.acquire() as permit:
         stream = inference.stream(permit, make_request([1], 3))
         await bench.shards.step_held()
-        bench.batcher._batches[0].entries[0].stream.end()
+        next(bench.batcher._flight.entries()).stream.end()
 
         with pytest.raises(IncompleteGenerationError):
             await stream.take()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from support.fake_engine import PAGED, TGI_PADDED, FakeShardError, FakeShardKind
+from support.fake_engine import PAGED, PAGED_AHEAD, TGI_PADDED, FakeShardError, FakeShardKind
 from support.fake_shard import FakeShards
 from support.generations import expected_ids, make_limits, make_request, read_all, token_ids
 from tgi_proto import generate_pb2 as pb
@@ -148,7 +148,27 @@ async def test_warmup_answers_with_the_least_of_all_shards(served: FakeShards, g
     assert answer.max_supported_total_tokens == 20 * 4
 
 
-@pytest.mark.parametrize("kind", [PAGED, TGI_PADDED], ids=["paged", "padded"])
+async def test_steps_keep_their_order_though_the_second_is_sent_before_the_first_is_answered(
+    tmp_path: Path,
+) -> None:
+    async with FakeShards(tmp_path / "ordered", PAGED_AHEAD, num_shard=2) as served:
+        group = await ShardGroup.connect(served.master)
+        batch = await batch_of(group, 0, 1)
+        # So large that the small message behind it would overtake it.
+        batch.requests[0].parameters.grammar = "x" * 8_000_000
+
+        first, second = await asyncio.gather(
+            group.prefill(batch), group.decode([pb.CachedBatch(id=0)], ahead=True)
+        )
+
+        assert [len(first.generations), len(second.generations)] == [2, 2]
+        for service in served.services:
+            assert [method for method, _, _ in service.engine.calls] == ["prefill", "decode"]
+            assert service.sent_ahead == 1
+        await group.close()
+
+
+@pytest.mark.parametrize("kind", [PAGED, PAGED_AHEAD, TGI_PADDED], ids=["paged", "ahead", "padded"])
 async def test_a_batcher_drives_real_shards(tmp_path: Path, kind: FakeShardKind) -> None:
     async with FakeShards(tmp_path / "driven", kind, num_shard=2) as served:
         group = await ShardGroup.connect(served.master)

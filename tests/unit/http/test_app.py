@@ -18,7 +18,7 @@ from support.server import free_port
 from tgi_common.hub import ModelSource
 from tgi_router import app
 from tgi_router.app import ListenError, Router, start
-from tgi_router.batching.batcher import JoinPolicy
+from tgi_router.batching.room import JoinPolicy
 from tgi_router.client.warmup import WantedLimits
 from tgi_router.generation import ShardError
 from tgi_router.settings import RouterSettings
