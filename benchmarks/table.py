@@ -89,7 +89,7 @@ def _memory(record: Record) -> Iterator[str]:
     for case in record.cases:
         for name in record.servers:
             memory = summarize(record.rounds, name, case.name).memory
-            beside = memory.peak_resident.highest - record.weight_bytes - memory.kv_cache.highest
+            beside = memory.resident.highest - record.weight_bytes - memory.kv_cache.highest
             figures = (memory.proportional, memory.resident, memory.peak_resident, memory.kv_cache)
             if not math.isnan(memory.resident.median):
                 rows.append([case.name, name, *(_mib(each.highest) for each in figures), _mib(beside)])
@@ -97,7 +97,7 @@ def _memory(record: Record) -> Iterator[str]:
         yield (
             "Memory after each case in MiB, the highest of the rounds. All: every process of the server, "
             "shared pages counted once. Resident: of the largest process alone (here a shard), with its peak "
-            "since the start. KV: blocks that hold keys and values. Rest: the peak less KV and the model's "
+            "since the start. KV: blocks that hold keys and values. Rest: resident, less KV and the model's "
             f"weights ({_mib(record.weight_bytes)})."
         )
         yield _markdown(["case", "server", "all", "resident", "peak", "KV", "rest"], rows)

@@ -211,7 +211,7 @@ async def test_the_table_says_how_much_memory_is_neither_weights_nor_keys_and_va
     memory = dict.fromkeys(("few-c1", "many-c3"), ServerMemory((shard, router), kv_cache=50 << 20))
     rounds = [replace(each, memory=memory if each.server == "ours" else {}) for each in record.rounds]
     page = save_report(replace(record, rounds=tuple(rounds)), tmp_path / "results")
-    assert "| few-c1 | ours | 350 | 300 | 400 | 50 | 250 |" in page.read_text()
+    assert "| few-c1 | ours | 350 | 300 | 400 | 50 | 150 |" in page.read_text()
     kept = json.loads(page.with_suffix(".json").read_text())
     assert kept["weight_bytes"] == 100 << 20
     assert kept["rounds"][0]["memory"]["few-c1"]["processes"][0]["resident"] == 300 << 20
