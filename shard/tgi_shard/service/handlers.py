@@ -46,9 +46,9 @@ class RequestsFailedError(RuntimeError):
 
 
 class TextGenerationService(generate_pb2_grpc.TextGenerationServiceServicer):
-    """Serves one engine. Calls run as they arrive, and steps that were sent ahead in the order of their numbers.
+    """Serves one engine. Calls run as they arrive; steps that were sent ahead, in the order of their numbers.
 
-    So no handler awaits before its command is queued, but for that of a step that overtook the one before.
+    So no handler awaits before its command is queued, but that of a step which overtook the one before it.
 
     Attributes:
         lost: set once the ranks have lost each other, after which there is nothing left to serve.
