@@ -11,6 +11,20 @@ class Dtype(StrEnum):
     FLOAT32 = "float32"
 
 
+class Quantization(StrEnum):
+    """Fewer bits for the weights of any checkpoint, while it loads.
+
+    The last four are TGI's names for the same: eight or four bits a weight, whoever multiplies them.
+    """
+
+    INT8 = "int8"
+    INT4 = "int4"
+    EETQ = "eetq"
+    BITSANDBYTES = "bitsandbytes"
+    BITSANDBYTES_NF4 = "bitsandbytes-nf4"
+    BITSANDBYTES_FP4 = "bitsandbytes-fp4"
+
+
 class RopeScaling(StrEnum):
     """RoPE scalings that an option can ask for, as TGI's."""
 

@@ -43,6 +43,8 @@ def plan_shards(
     arguments += _flag("--sharded", deployment.num_shard > 1)
     arguments += _option("--revision", settings.revision)
     arguments += _option("--dtype", settings.dtype)
+    arguments += _option("--quantize", settings.quantize)
+    arguments += _flag("--disable-custom-kernels", settings.disable_custom_kernels)
     arguments += _flag("--trust-remote-code", settings.trust_remote_code)
     shared = _inherited(environment) | _model_environment(settings) | _offline(deployment)
     shared |= {

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from tgi_launcher.settings import Settings
 
-NOT_YET = ("API_KEY", "QUANTIZE", "SPECULATE", "KV_CACHE_DTYPE", "LORA_ADAPTERS")
+NOT_YET = ("API_KEY", "SPECULATE", "KV_CACHE_DTYPE", "LORA_ADAPTERS")
 """Variables of TGI options that change what is served, or to whom: set, they must not be passed over."""
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tgi_common.choices import Dtype, RopeScaling
+from tgi_common.choices import Dtype, Quantization, RopeScaling
 from tgi_common.hub import BUNDLED_MODEL_ID
 from tgi_common.options import TOKENS_LIMIT, option, parse_boolean
 
@@ -43,6 +43,14 @@ class Settings:
         Dtype | None,
         _model("--dtype", help="Type of the weights; the checkpoint's if not given."),
     ] = None
+    quantize: Annotated[
+        Quantization | None,
+        _model("--quantize", help="Keep the weights in 8 or 4 bits; on CPUs, for any checkpoint."),
+    ] = None
+    disable_custom_kernels: Annotated[
+        bool,
+        _model("--disable-custom-kernels", help="Compute with torch's operations alone: slower."),
+    ] = False
     trust_remote_code: Annotated[
         bool,
         _model("--trust-remote-code", help="Run code that comes with the model."),

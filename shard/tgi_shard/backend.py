@@ -26,8 +26,9 @@ class Backend:
     attention: AttentionBackend
 
 
-TORCH_BACKEND = Backend(TorchOperations(), TorchAttention())
-"""Runs everywhere, and is what kernels are held against."""
+def torch_backend(dtype: torch.dtype) -> Backend:
+    """Runs everywhere, and is what kernels are held against."""
+    return Backend(TorchOperations(dtype), TorchAttention())
 
 
 def select_backend(
@@ -42,17 +43,17 @@ def select_backend(
         kernel_cache: where compiled kernels are kept; None to do without kernels.
     """
     if device.type != "cpu":
-        return TORCH_BACKEND
+        return torch_backend(dtype)
     if kernel_cache is None:
         log.info("custom kernels are disabled: torch's operations compute, slower")
-        return TORCH_BACKEND
+        return torch_backend(dtype)
     if dtype is not torch.bfloat16:
         log.info("the CPU kernels compute in bfloat16 only: torch's operations compute", dtype=str(dtype))
-        return TORCH_BACKEND
+        return torch_backend(dtype)
     try:
         kernels = CpuKernels(build_kernels(kernel_cache))
     except KernelError as error:
         log.warning(f"the CPU kernels cannot be used, torch's operations compute, slower: {error}")
-        return TORCH_BACKEND
+        return torch_backend(dtype)
     attention = CpuAttention(kernels) if CpuAttention.supports(head_dim) else TorchAttention()
     return Backend(CpuOperations(kernels), attention)

@@ -9,7 +9,7 @@ from typing import Annotated
 import structlog
 import typer
 
-from tgi_common.choices import Dtype, RopeScaling
+from tgi_common.choices import Dtype, Quantization, RopeScaling
 from tgi_common.hub import ModelSource
 from tgi_common.logging import LogLevel, configure_logging
 from tgi_common.options import run_command, run_or_exit
@@ -44,6 +44,10 @@ def serve(
     dtype: Annotated[
         Dtype | None, typer.Option(help="Type of the weights; the checkpoint's if not given.")
     ] = None,
+    quantize: Annotated[
+        Quantization | None,
+        typer.Option(help="Keep the weights in 8 or 4 bits; on CPUs, for any checkpoint."),
+    ] = None,
     uds_path: Annotated[Path, typer.Option(help="Prefix of the Unix socket; `-RANK` is appended.")] = Path(
         "/tmp/text-generation-server"
     ),
@@ -52,7 +56,7 @@ def serve(
     ] = False,
     disable_custom_kernels: Annotated[
         bool,
-        typer.Option(envvar="DISABLE_CUSTOM_KERNELS", help="Compute with torch's operations alone: slower."),
+        typer.Option(help="Compute with torch's operations alone: slower."),
     ] = False,
     logger_level: Level = LogLevel.INFO,
     json_output: JsonOutput = False,
@@ -91,6 +95,7 @@ def serve(
         master_port=master_port,
         uds_path=str(uds_path),
         dtype=dtype,
+        quantize=quantize,
         max_total_tokens=max_total_tokens,
         memory_fraction=memory_fraction,
         rope=rope,

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from tgi_common.choices import Quantization
 from tgi_common.hub import ModelSource
 
 
@@ -19,6 +20,7 @@ class ServeSettings:
     """What `serve` was asked for.
 
     Attributes:
+        quantize: how the weights are kept; None for as they are.
         dtype: name of the weights' type; None for the checkpoint's own.
         uds_path: prefix of the socket; the rank is appended.
         max_total_tokens: longest prompt with its answer to serve; None for what config.json says.
@@ -34,6 +36,7 @@ class ServeSettings:
     master_port: int
     uds_path: str
     dtype: str | None
+    quantize: Quantization | None
     max_total_tokens: int | None
     memory_fraction: float | None
     rope: RopeOverride | None

@@ -18,6 +18,7 @@ from tgi_shard.models.config_reader import ConfigReader, JsonObject
 from tgi_shard.models.load import load_model
 from tgi_shard.models.registry import read_model_config
 from tgi_shard.platform import select_platform
+from tgi_shard.quantization.schemes import choose_scheme
 from tgi_shard.service.handlers import ShardInfo, TextGenerationService
 from tgi_shard.service.messages import RequestReader
 from tgi_shard.service.server import socket_url
@@ -81,10 +82,11 @@ def load_engine(settings: ServeSettings) -> LoadedModel:
     dtype = DTYPES[settings.dtype] if settings.dtype else platform.default_dtype(config.torch_dtype)
     tokenizer = load_tokenizer(folder, settings.trust_remote_code)
     collective = connect(platform, world, settings.master_addr, settings.master_port)
+    scheme = choose_scheme(settings.quantize, platform.device)
     backend = select_backend(platform.device, dtype, config.head_dim, settings.kernel_cache)
     weights = open_weights(weights_folder, platform.device, dtype)
     max_length = served_length(config, tokenizer, settings.max_total_tokens)
-    model = load_model(config, weights, platform, collective, dtype, backend, max_length)
+    model = load_model(config, weights, platform, collective, dtype, backend, max_length, scheme)
     log.info(
         "model loaded",
         model_id=settings.source.model_id,

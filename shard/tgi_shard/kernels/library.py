@@ -7,9 +7,32 @@ dispatcher does. Arguments are trusted; `CpuOperations` and `CpuAttention` check
 import ctypes
 from collections.abc import Callable
 from ctypes import POINTER, Structure, c_float, c_int, c_int64, c_void_p
+from enum import IntEnum
 from pathlib import Path
+from typing import Any
 
 from tgi_shard.kernels.build import KernelError
+
+
+class MatrixFormat(IntEnum):
+    """How weights are stored, as weights.h's `Format`."""
+
+    BF16 = 0
+    INT8 = 1
+    INT4 = 2
+
+
+class MatrixArguments(Structure):
+    """Packed weights, as weights.h's `Matrix`."""
+
+    _fields_ = (
+        ("values", c_void_p),
+        ("scales", c_void_p),
+        ("bias", c_void_p),
+        ("columns", c_int64),
+        ("inner", c_int64),
+        ("format", c_int64),
+    )
 
 
 class Layout(Structure):
@@ -50,13 +73,14 @@ class Heads(Structure):
     )
 
 
-_POINTER, _COUNT = c_void_p, c_int64
-_SIGNATURES = {
-    "pack": (_POINTER, _COUNT, _COUNT, _POINTER),
-    "pack_gated": (_POINTER, _COUNT, _COUNT, _POINTER),
-    "unpack_rows": (_POINTER, _COUNT, _POINTER, _COUNT, _POINTER),
-    "linear": (_POINTER, _COUNT, _COUNT, _POINTER, _POINTER, _POINTER, _COUNT),
-    "gated": (_POINTER, _COUNT, _COUNT, _POINTER, _POINTER, _COUNT, c_int),
+_POINTER, _COUNT, _MATRIX = c_void_p, c_int64, POINTER(MatrixArguments)
+_SIGNATURES: dict[str, tuple[Any, ...]] = {
+    "pack_bf16": (_POINTER, _COUNT, _COUNT, _POINTER),
+    "pack_int8": (_POINTER, _COUNT, _COUNT, _POINTER),
+    "pack_int4": (_POINTER, _COUNT, _COUNT, _POINTER),
+    "unpack_rows": (_MATRIX, _POINTER, _COUNT, _POINTER),
+    "linear": (_MATRIX, _POINTER, _COUNT, _POINTER),
+    "gated": (_MATRIX, _POINTER, _COUNT, _POINTER, c_int),
     "add_norm": (_POINTER, _POINTER, _POINTER, c_float, _POINTER, _COUNT, _COUNT),
     "norm_heads": (_POINTER, _COUNT, _COUNT, _COUNT, _COUNT, _POINTER, c_float),
     "rotate": (_POINTER, _COUNT, _COUNT, _COUNT, _COUNT, _POINTER, _POINTER, _COUNT),
@@ -71,8 +95,9 @@ class CpuKernels:
     A pointer is an address as `Tensor.data_ptr` gives it; tensors are contiguous unless a stride is passed.
     """
 
-    pack: Callable[..., None]
-    pack_gated: Callable[..., None]
+    pack_bf16: Callable[..., None]
+    pack_int8: Callable[..., None]
+    pack_int4: Callable[..., None]
     unpack_rows: Callable[..., None]
     linear: Callable[..., None]
     gated: Callable[..., None]

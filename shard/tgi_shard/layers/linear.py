@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from tgi_shard.distributed import Collective
 from tgi_shard.layers.loading import Part, WeightLoader
-from tgi_shard.ops.interface import Matrix, Operations
+from tgi_shard.layers.matrices import MatrixMaker
+from tgi_shard.ops.interface import Matrix
 
 
 class Linear(nn.Module):
@@ -38,13 +39,13 @@ class RowParallelLinear(Linear):
 
 
 def load_column_parallel(
-    loader: WeightLoader, operations: Operations, parts: Sequence[Part], inputs: int, *, bias: bool
+    loader: WeightLoader, matrices: MatrixMaker, parts: Sequence[Part], inputs: int, *, bias: bool
 ) -> Linear:
     """One layer of several projections, this rank's outputs of each side by side.
 
     Args:
         loader: reads the tensors.
-        operations: multiply with them.
+        matrices: makes matrices of them.
         parts: prefixes of the projections ("….q_proj") and the outputs this rank computes.
         inputs: size of the input.
         bias: every projection has one.
@@ -54,12 +55,12 @@ def load_column_parallel(
     """
     weight = loader.rows([Part(f"{part.name}.weight", part.span) for part in parts], inputs)
     biases = loader.rows([Part(f"{part.name}.bias", part.span) for part in parts]) if bias else None
-    return Linear(operations.matrix(weight, biases))
+    return Linear(matrices.make(weight, biases))
 
 
 def load_gated(
     loader: WeightLoader,
-    operations: Operations,
+    matrices: MatrixMaker,
     parts: tuple[Part, Part],
     inputs: int,
     activation: str,
@@ -70,7 +71,7 @@ def load_gated(
 
     Args:
         loader: reads the tensors.
-        operations: multiply with them.
+        matrices: makes matrices of them.
         parts: prefixes of the gate's and the values' projections, and the outputs this rank computes.
         inputs: size of the input.
         activation: one of ACTIVATIONS.
@@ -81,12 +82,12 @@ def load_gated(
     """
     weight = loader.rows([Part(f"{part.name}.weight", part.span) for part in parts], inputs)
     biases = loader.rows([Part(f"{part.name}.bias", part.span) for part in parts]) if bias else None
-    return Linear(operations.gated_matrix(weight, biases, activation))
+    return Linear(matrices.make_gated(weight, biases, activation))
 
 
 def load_row_parallel(
     loader: WeightLoader,
-    operations: Operations,
+    matrices: MatrixMaker,
     part: Part,
     outputs: int,
     collective: Collective,
@@ -97,7 +98,7 @@ def load_row_parallel(
 
     Args:
         loader: reads the tensors.
-        operations: multiply with them.
+        matrices: makes matrices of them.
         part: the projection's prefix and the inputs this rank has.
         outputs: size of the output.
         collective: sums over the ranks.
@@ -108,5 +109,5 @@ def load_row_parallel(
     """
     weight = loader.columns(Part(f"{part.name}.weight", part.span), outputs)
     own_bias = loader.whole(f"{part.name}.bias", (outputs,)) if bias else None
-    matrix = operations.matrix(weight, own_bias if collective.world.rank == 0 else None)
+    matrix = matrices.make(weight, own_bias if collective.world.rank == 0 else None)
     return RowParallelLinear(matrix, collective)

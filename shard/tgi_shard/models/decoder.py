@@ -13,12 +13,12 @@ from tgi_shard.attention.interface import AttentionPlan
 from tgi_shard.distributed import Collective
 from tgi_shard.layers.linear import load_column_parallel, load_gated, load_row_parallel
 from tgi_shard.layers.loading import Part, WeightLoader
+from tgi_shard.layers.matrices import MatrixMaker
 from tgi_shard.layers.norm import RMSNorm
 from tgi_shard.layers.partition import split_evenly, split_kv_heads
 from tgi_shard.layers.rope import Rotation
 from tgi_shard.models.config import ModelConfig
 from tgi_shard.models.weight_names import WeightNames
-from tgi_shard.ops.interface import Operations
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class LayerSource:
     config: ModelConfig
     names: WeightNames
     loader: WeightLoader
-    operations: Operations
+    matrices: MatrixMaker
     collective: Collective
     index: int
 
@@ -40,7 +40,7 @@ class LayerSource:
     def norm(self, name: str) -> RMSNorm:
         """The norm of this name, over the hidden size."""
         weight = self.loader.whole(self.prefix + name, (self.config.hidden_size,))
-        return RMSNorm(self.operations, weight, self.config.rms_norm_eps)
+        return RMSNorm(self.matrices.operations, weight, self.config.rms_norm_eps)
 
 
 class SelfAttention(nn.Module):
@@ -56,10 +56,10 @@ class SelfAttention(nn.Module):
         self.heads, self.kv_heads = heads.size, kv_heads.size
         self.head_dim = config.head_dim
         self.scale = config.head_dim**-0.5
-        self.operations = source.operations
+        self.operations = source.matrices.operations
         self.qkv = load_column_parallel(
             source.loader,
-            source.operations,
+            source.matrices,
             [
                 Part(prefix + names.query, heads.times(config.head_dim)),
                 Part(prefix + names.key, kv_heads.times(config.head_dim)),
@@ -70,7 +70,7 @@ class SelfAttention(nn.Module):
         )
         self.output = load_row_parallel(
             source.loader,
-            source.operations,
+            source.matrices,
             Part(prefix + names.output, heads.times(config.head_dim)),
             config.hidden_size,
             source.collective,
@@ -85,7 +85,7 @@ class SelfAttention(nn.Module):
             source.loader.whole(source.prefix + name, (self.head_dim,)).expand(count, -1)
             for name, count in rows
         ]
-        return RMSNorm(source.operations, torch.cat(weights), source.config.rms_norm_eps)
+        return RMSNorm(source.matrices.operations, torch.cat(weights), source.config.rms_norm_eps)
 
     def forward(self, hidden: Tensor, rotation: Rotation, attention: AttentionPlan) -> Tensor:
         """[tokens, hidden] to the same shape."""
@@ -117,7 +117,7 @@ class GatedMLP(nn.Module):
         inner = split_evenly(config.intermediate_size, source.collective.world)
         self.gate_up = load_gated(
             source.loader,
-            source.operations,
+            source.matrices,
             (Part(prefix + names.gate, inner), Part(prefix + names.up, inner)),
             config.hidden_size,
             config.hidden_act,
@@ -125,7 +125,7 @@ class GatedMLP(nn.Module):
         )
         self.down = load_row_parallel(
             source.loader,
-            source.operations,
+            source.matrices,
             Part(prefix + names.down, inner),
             config.hidden_size,
             source.collective,

@@ -7,6 +7,7 @@ from tgi_shard.backend import Backend
 from tgi_shard.distributed import Collective
 from tgi_shard.layers.embedding import LanguageHead, VocabularyEmbedding, load_vocabulary_rows
 from tgi_shard.layers.loading import WeightLoader, Weights
+from tgi_shard.layers.matrices import MatrixMaker
 from tgi_shard.layers.norm import RMSNorm
 from tgi_shard.layers.partition import split_vocabulary
 from tgi_shard.layers.rope import RotaryEmbedding
@@ -18,6 +19,7 @@ from tgi_shard.models.weight_names import WeightNames
 from tgi_shard.ops.interface import EmbeddingMatrix, Matrix, Operations
 from tgi_shard.ops.torch_ops import TorchMatrix
 from tgi_shard.platform import Platform
+from tgi_shard.quantization.schemes import UNQUANTIZED, Scheme
 
 _HARMLESS = ("rotary_emb.inv_freq", "lm_head.weight")
 """Ends of names that checkpoints carry though nobody needs them: old buffers, tied heads."""
@@ -31,6 +33,7 @@ def load_model(
     dtype: torch.dtype,
     backend: Backend,
     max_length: int,
+    scheme: Scheme = UNQUANTIZED,
 ) -> CausalLM:
     """Read this rank's part of a model.
 
@@ -42,6 +45,7 @@ def load_model(
         dtype: the type to compute in.
         backend: computes.
         max_length: longest sequence that will be served, in tokens; sets the base of dynamic rope scaling.
+        scheme: how the weights are quantized.
 
     Raises:
         ConfigError: it cannot be cut into so many ranks.
@@ -50,9 +54,10 @@ def load_model(
     names = FAMILIES[config.model_type].names
     config.check_world_size(collective.world.size)
     loader = WeightLoader(weights, platform.device, dtype)
-    table, head = _load_vocabulary(config, names, loader, backend.operations, collective)
+    table, head = _load_vocabulary(config, names, loader, backend.operations, scheme, collective)
+    matrices = MatrixMaker(scheme.layers, backend.operations)
     layers = [
-        DecoderLayer(LayerSource(config, names, loader, backend.operations, collective, index))
+        DecoderLayer(LayerSource(config, names, loader, matrices, collective, index))
         for index in range(config.num_layers)
     ]
     norm = loader.whole(names.norm, (config.hidden_size,))
@@ -76,15 +81,17 @@ def _load_vocabulary(
     names: WeightNames,
     loader: WeightLoader,
     operations: Operations,
+    scheme: Scheme,
     collective: Collective,
 ) -> tuple[EmbeddingMatrix, Matrix]:
     """The embedding and the head; tied to each other they are one matrix."""
     sizes = (config.vocab_size, config.hidden_size)
     rows = load_vocabulary_rows(loader, names.embedding, *sizes, collective)
     if config.tie_word_embeddings:
-        head = operations.matrix(rows)
+        head = operations.embedding_matrix(scheme.head(rows))
         return head, head
-    return TorchMatrix(rows), operations.matrix(load_vocabulary_rows(loader, names.head, *sizes, collective))
+    head_rows = load_vocabulary_rows(loader, names.head, *sizes, collective)
+    return TorchMatrix(rows), operations.embedding_matrix(scheme.head(head_rows))
 
 
 def _warn_of_unread(weights: Weights, loader: WeightLoader) -> None:

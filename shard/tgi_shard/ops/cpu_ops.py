@@ -4,11 +4,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tgi_shard.kernels.library import CpuKernels
+from tgi_shard.kernels.library import CpuKernels, MatrixArguments, MatrixFormat
 from tgi_shard.layers.rope import Rotation
 from tgi_shard.ops.interface import EmbeddingMatrix, Matrix
 from tgi_shard.ops.memory import empty_weights
-from tgi_shard.ops.torch_ops import TorchOperations
+from tgi_shard.ops.torch_ops import GatedMatrix, TorchOperations
+from tgi_shard.quantization.weights import Int4Weight, Int8Weight, Weight
 
 LANES = 16
 """Values of a vector, and columns of a packed block."""
@@ -23,61 +24,67 @@ ACTIVATION_CODES = {"silu": 0, "swish": 0, "gelu_new": 1, "gelu_fast": 1, "gelu_
 class PackedMatrix:
     """Weights in panels, see panel.h: read from memory once, front to back, per product."""
 
-    def __init__(self, kernels: CpuKernels, weight: Tensor, bias: Tensor | None) -> None:
+    def __init__(self, kernels: CpuKernels, weight: Weight, bias: Tensor | None = None) -> None:
         self._kernels = kernels
         self._outputs, self._inputs = weight.shape
-        columns = _round_up(self._outputs, PANEL)
-        self._packed = empty_weights(columns * self._inputs, torch.bfloat16)
-        kernels.pack(weight.data_ptr(), self._outputs, self._inputs, self._packed.data_ptr())
-        self._bias = None if bias is None else functional.pad(bias, (0, columns - self._outputs))
+        padding = -self._outputs % PANEL
+        count = (self._outputs + padding) * self._inputs
+        self._scales: Tensor | None = None
+        match weight:
+            case Int8Weight():
+                self._values = empty_weights(count, torch.int8)
+                self._scales = functional.pad(weight.scales, (0, padding))
+                source, pack, form = weight.codes, kernels.pack_int8, MatrixFormat.INT8
+            case Int4Weight():
+                self._values = empty_weights(count // 2, torch.uint8)
+                self._scales = _pack_scales(weight, padding)
+                source, pack, form = weight.codes, kernels.pack_int4, MatrixFormat.INT4
+            case dense:
+                self._values = empty_weights(count, torch.bfloat16)
+                source, pack, form = dense, kernels.pack_bf16, MatrixFormat.BF16
+        pack(source.data_ptr(), self._outputs, self._inputs, self._values.data_ptr())
+        self._bias = None if bias is None else functional.pad(bias, (0, padding))
+        # Addresses into the tensors above, which live as long as this object.
+        self._matrix = MatrixArguments(
+            self._values.data_ptr(),
+            None if self._scales is None else self._scales.data_ptr(),
+            None if self._bias is None else self._bias.data_ptr(),
+            self._outputs,
+            self._inputs,
+            form,
+        )
 
     def multiply(self, x: Tensor) -> Tensor:
         """As `Matrix.multiply`."""
         x = x.contiguous()
         product = x.new_empty(len(x), self._outputs)
-        self._kernels.linear(
-            x.data_ptr(),
-            len(x),
-            self._inputs,
-            self._packed.data_ptr(),
-            None if self._bias is None else self._bias.data_ptr(),
-            product.data_ptr(),
-            self._outputs,
-        )
+        self._kernels.linear(self._matrix, x.data_ptr(), len(x), product.data_ptr())
+        return product
+
+    def multiply_gated(self, x: Tensor, activation: int) -> Tensor:
+        """As `Matrix.multiply` for panels of 16 gates and their 16 values, activated and multiplied."""
+        x = x.contiguous()
+        product = x.new_empty(len(x), self._outputs // 2)
+        self._kernels.gated(self._matrix, x.data_ptr(), len(x), product.data_ptr(), activation)
         return product
 
     def rows(self, ids: Tensor) -> Tensor:
-        """As `EmbeddingMatrix.rows`."""
-        rows = self._packed.new_empty(len(ids), self._inputs)
-        self._kernels.unpack_rows(
-            self._packed.data_ptr(), self._inputs, ids.data_ptr(), len(ids), rows.data_ptr()
-        )
+        """As `EmbeddingMatrix.rows`; not for four-bit weights."""
+        rows = torch.empty(len(ids), self._inputs, dtype=torch.bfloat16)
+        self._kernels.unpack_rows(self._matrix, ids.data_ptr(), len(ids), rows.data_ptr())
         return rows
 
 
 class PackedGatedMatrix:
-    """Panels of 16 gates and their 16 values, activated and multiplied as they come out."""
+    """A gated MLP's first half, whose products never reach the memory."""
 
-    def __init__(self, kernels: CpuKernels, weight: Tensor, activation: int) -> None:
-        self._kernels = kernels
+    def __init__(self, matrix: PackedMatrix, activation: int) -> None:
+        self._matrix = matrix
         self._activation = activation
-        self._outputs, self._inputs = len(weight) // 2, weight.shape[1]
-        self._packed = empty_weights(2 * _round_up(self._outputs, LANES) * self._inputs, torch.bfloat16)
-        kernels.pack_gated(weight.data_ptr(), self._outputs, self._inputs, self._packed.data_ptr())
 
     def multiply(self, x: Tensor) -> Tensor:
         """As `Matrix.multiply`."""
-        product = x.new_empty(len(x), self._outputs)
-        self._kernels.gated(
-            x.data_ptr(),
-            len(x),
-            self._inputs,
-            self._packed.data_ptr(),
-            product.data_ptr(),
-            self._outputs,
-            self._activation,
-        )
-        return product
+        return self._matrix.multiply_gated(x, self._activation)
 
 
 class CpuOperations:
@@ -87,19 +94,28 @@ class CpuOperations:
 
     def __init__(self, kernels: CpuKernels) -> None:
         self._kernels = kernels
-        self._torch = TorchOperations()
+        self._torch = TorchOperations(torch.bfloat16)
 
-    def matrix(self, weight: Tensor, bias: Tensor | None = None) -> EmbeddingMatrix:
+    def matrix(self, weight: Weight, bias: Tensor | None = None) -> Matrix:
         """As `Operations.matrix`."""
         if weight.shape[1] % INNER_MULTIPLE:
             return self._torch.matrix(weight, bias)
         return PackedMatrix(self._kernels, weight, bias)
 
-    def gated_matrix(self, weight: Tensor, bias: Tensor | None, activation: str) -> Matrix:
+    def embedding_matrix(self, weight: Tensor | Int8Weight) -> EmbeddingMatrix:
+        """As `Operations.embedding_matrix`."""
+        if weight.shape[1] % INNER_MULTIPLE:
+            return self._torch.embedding_matrix(weight)
+        return PackedMatrix(self._kernels, weight)
+
+    def gated_matrix(self, weight: Weight, bias: Tensor | None, activation: str) -> Matrix:
         """As `Operations.gated_matrix`; biased ones, which no known family has, are torch's."""
-        if weight.shape[1] % INNER_MULTIPLE or bias is not None or activation not in ACTIVATION_CODES:
-            return self._torch.gated_matrix(weight, bias, activation)
-        return PackedGatedMatrix(self._kernels, weight, ACTIVATION_CODES[activation])
+        outputs, inputs = weight.shape
+        fits = inputs % INNER_MULTIPLE == 0 and outputs % PANEL == 0
+        if not fits or bias is not None or activation not in ACTIVATION_CODES:
+            return GatedMatrix(self.matrix(weight, bias), activation)
+        packed = PackedMatrix(self._kernels, _interleave(weight))
+        return PackedGatedMatrix(packed, ACTIVATION_CODES[activation])
 
     def add_norm(
         self, hidden: Tensor, delta: Tensor | None, weight: Tensor, eps: float
@@ -154,5 +170,22 @@ class CpuOperations:
         return tokens, logprobs
 
 
-def _round_up(count: int, multiple: int) -> int:
-    return -(-count // multiple) * multiple
+def _interleave(weight: Weight) -> Weight:
+    """Rows of gates above those of values become 16 gates, their 16 values, and so on."""
+    if isinstance(weight, Int8Weight):
+        return Int8Weight(_interleave_rows(weight.codes), _interleave_rows(weight.scales))
+    if isinstance(weight, Int4Weight):
+        return Int4Weight(*map(_interleave_rows, (weight.codes, weight.scales, weight.zeros)))
+    return _interleave_rows(weight)
+
+
+def _interleave_rows(rows: Tensor) -> Tensor:
+    inner = len(rows) // 2
+    return rows.view(2, inner // LANES, LANES, -1).transpose(0, 1).reshape(rows.shape)
+
+
+def _pack_scales(weight: Int4Weight, padding: int) -> Tensor:
+    """[blocks, groups, 2, 16]: the scales of a block's columns, then their zeros, group by group."""
+    both = functional.pad(torch.stack((weight.scales, weight.zeros), -1), (0, 0, 0, 0, 0, padding))
+    blocks = both.view(-1, LANES, *both.shape[1:])
+    return blocks.permute(0, 2, 3, 1).contiguous()

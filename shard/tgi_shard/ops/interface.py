@@ -5,6 +5,7 @@ from typing import Protocol
 from torch import Tensor
 
 from tgi_shard.layers.rope import Rotation
+from tgi_shard.quantization.weights import Int8Weight, Weight
 
 
 class Matrix(Protocol):
@@ -32,10 +33,13 @@ class Operations(Protocol):
 
     name: str
 
-    def matrix(self, weight: Tensor, bias: Tensor | None = None) -> EmbeddingMatrix:
-        """Prepare [outputs, inputs] weights, which the caller then forgets, for `x @ weight.T + bias`."""
+    def matrix(self, weight: Weight, bias: Tensor | None = None) -> Matrix:
+        """Prepare [outputs, inputs] weights, which the caller forgets, for `x @ weight.T + bias`."""
 
-    def gated_matrix(self, weight: Tensor, bias: Tensor | None, activation: str) -> Matrix:
+    def embedding_matrix(self, weight: Tensor | Int8Weight) -> EmbeddingMatrix:
+        """As `matrix`, for an output head that may be the embedding too."""
+
+    def gated_matrix(self, weight: Weight, bias: Tensor | None, activation: str) -> Matrix:
         """Prepare a gated MLP's first half: `act(x @ gate.T) * (x @ up.T)`.
 
         Args:

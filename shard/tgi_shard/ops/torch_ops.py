@@ -6,6 +6,9 @@ from torch.nn import functional
 
 from tgi_shard.layers.activation import ACTIVATIONS
 from tgi_shard.layers.rope import Rotation
+from tgi_shard.ops.interface import EmbeddingMatrix, Matrix
+from tgi_shard.ops.torch_quantized import TorchInt4Matrix, TorchInt8Matrix
+from tgi_shard.quantization.weights import Int4Weight, Int8Weight, Weight
 
 
 class TorchMatrix(nn.Module):
@@ -28,7 +31,7 @@ class TorchMatrix(nn.Module):
 class GatedMatrix(nn.Module):
     """A gated MLP's first half, of a matrix that answers gates and values side by side."""
 
-    def __init__(self, gate_up: TorchMatrix, activation: str) -> None:
+    def __init__(self, gate_up: Matrix, activation: str) -> None:
         super().__init__()
         self.gate_up = gate_up
         self.activation = ACTIVATIONS[activation]
@@ -44,13 +47,29 @@ class TorchOperations:
 
     name = "torch"
 
-    def matrix(self, weight: Tensor, bias: Tensor | None = None) -> TorchMatrix:
-        """As `Operations.matrix`."""
-        return TorchMatrix(weight, bias)
+    def __init__(self, dtype: torch.dtype) -> None:
+        """Compute in `dtype`."""
+        self._dtype = dtype
 
-    def gated_matrix(self, weight: Tensor, bias: Tensor | None, activation: str) -> GatedMatrix:
+    def matrix(self, weight: Weight, bias: Tensor | None = None) -> Matrix:
+        """As `Operations.matrix`."""
+        match weight:
+            case Int8Weight():
+                return TorchInt8Matrix(weight, bias, self._dtype)
+            case Int4Weight():
+                return TorchInt4Matrix(weight, bias, self._dtype)
+            case dense:
+                return TorchMatrix(dense, bias)
+
+    def embedding_matrix(self, weight: Tensor | Int8Weight) -> EmbeddingMatrix:
+        """As `Operations.embedding_matrix`."""
+        if isinstance(weight, Int8Weight):
+            return TorchInt8Matrix(weight, None, self._dtype)
+        return TorchMatrix(weight)
+
+    def gated_matrix(self, weight: Weight, bias: Tensor | None, activation: str) -> GatedMatrix:
         """As `Operations.gated_matrix`."""
-        return GatedMatrix(TorchMatrix(weight, bias), activation)
+        return GatedMatrix(self.matrix(weight, bias), activation)
 
     def add_norm(
         self, hidden: Tensor, delta: Tensor | None, weight: Tensor, eps: float

@@ -31,6 +31,7 @@ def engine(tiny_folder: Path) -> Engine:
         max_total_tokens=None,
         memory_fraction=0.001,
         rope=None,
+        quantize=None,
         kernel_cache=None,
         converted_weights=tiny_folder / "converted",
         trust_remote_code=False,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tgi_shard.attention.metadata import AttentionMetadata, pad_block_tables
-from tgi_shard.backend import TORCH_BACKEND, Backend
+from tgi_shard.backend import Backend, torch_backend
 from tgi_shard.cache.paged import KVCache
 from tgi_shard.distributed import Collective
 from tgi_shard.models.causal_lm import CausalLM
@@ -50,7 +50,7 @@ def load(
     *,
     max_length: int = 128,
     collective: Collective | None = None,
-    backend: Backend = TORCH_BACKEND,
+    backend: Backend | None = None,
 ) -> CausalLM:
     platform = CpuPlatform()
     return load_model(
@@ -59,7 +59,7 @@ def load(
         platform,
         collective or Collective(),
         dtype,
-        backend,
+        backend or torch_backend(dtype),
         max_length,
     )
 

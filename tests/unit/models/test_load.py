@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from tgi_shard.backend import TORCH_BACKEND
+from tgi_shard.backend import torch_backend
 from tgi_shard.distributed import Collective, World
 from tgi_shard.models.errors import ConfigError
 from tgi_shard.models.load import load_model
@@ -38,7 +38,7 @@ def test_a_folder_that_transformers_saved_is_served(llama: PreTrainedModel, tmp_
         platform,
         Collective(),
         torch.float32,
-        TORCH_BACKEND,
+        torch_backend(torch.float32),
         128,
     )
     text = random_text(20)

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tgi_shard.backend import TORCH_BACKEND
+from tgi_shard.backend import torch_backend
 from tgi_shard.distributed import Collective, World
 from tgi_shard.layers.partition import Span, split_evenly, split_kv_heads, split_vocabulary
 from tgi_shard.models.load import load_model
@@ -60,7 +60,13 @@ def test_a_rank_reads_only_its_part_of_what_is_split() -> None:
     platform = CpuPlatform()
     rank = Collective(World(1, 2))
     load_model(
-        read_model_config(config_json(model)), weights, platform, rank, torch.float32, TORCH_BACKEND, 128
+        read_model_config(config_json(model)),
+        weights,
+        platform,
+        rank,
+        torch.float32,
+        torch_backend(torch.float32),
+        128,
     )
     layer = "model.layers.0."
     assert [read for read in weights.reads if read[0].startswith((layer, "model.embed"))] == [

@@ -65,6 +65,7 @@ def shard_settings(tiny_folder: Path, tmp_path: Path) -> ServeSettings:
         max_total_tokens=None,
         memory_fraction=0.001,
         rope=None,
+        quantize=None,
         kernel_cache=None,
         converted_weights=tmp_path / "converted",
         trust_remote_code=False,

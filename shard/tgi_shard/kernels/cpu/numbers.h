@@ -28,6 +28,39 @@ inline Floats load(const float* from) {
     return value;
 }
 
+// 16 signed bytes.
+inline Floats widen(const int8_t* from) {
+#if defined(__AVX512F__)
+    return (Floats)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)from)));
+#else
+    Floats value;
+    for (int lane = 0; lane < LANES; ++lane) value[lane] = float(from[lane]);
+    return value;
+#endif
+}
+
+// The lowest four bits of each word.
+inline Floats lowest_bits(Words words) {
+#if defined(__AVX512F__)
+    const __m512 numbers = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    return (Floats)_mm512_permutexvar_ps((__m512i)words, numbers);  // looks at four bits of an index
+#else
+    return __builtin_convertvector((Ints)(words & 15), Floats);
+#endif
+}
+
+// Eight lanes from `first` on, each twice.
+inline Floats twice(Floats value, int first) {
+#if defined(__AVX512F__)
+    const __m512i pairs = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+    return (Floats)_mm512_permutexvar_ps(_mm512_add_epi32(pairs, _mm512_set1_epi32(first)), (__m512)value);
+#else
+    Floats spread;
+    for (int lane = 0; lane < LANES; ++lane) spread[lane] = value[first + lane / 2];
+    return spread;
+#endif
+}
+
 inline void store(float* to, Floats value) { memcpy(to, &value, sizeof value); }
 
 inline float widen(bf16 value) {
