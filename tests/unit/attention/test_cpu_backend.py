@@ -17,6 +17,9 @@ from tgi_shard.attention.metadata import AttentionMetadata, pad_block_tables
 from tgi_shard.cache.paged import KVCache
 from tgi_shard.kernels.library import CpuKernels
 from tgi_shard.models.registry import read_model_config
+from unit.kernels.variants import computing_threads
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 BLOCK_SIZE = CpuAttention.block_size
 NAN = math.nan
@@ -219,6 +222,19 @@ def test_a_token_has_the_same_bits_alone_and_beside_any_others(
         alone = Server(any_kernels, shape).attend(own.text, window)
         assert torch.equal(torch.cat(own.attended), alone)
         assert_by_definition(alone, own.text, window)
+
+
+@pytest.mark.parametrize("threads", [2, 3, 5])
+def test_any_number_of_threads_gives_the_same_bits(any_kernels: CpuKernels, threads: int) -> None:
+    texts = [Text(SHAPES[1], length, seed=length) for length in (70, 1, 200, 33)]
+    results = []
+    for count in (1, threads):
+        server = Server(any_kernels, SHAPES[1])
+        running = [server.open(text) for text in texts]
+        with computing_threads(count):
+            server.step([(own, own.text.length) for own in running], None)
+        results.append(torch.cat([rows for own in running for rows in own.attended]))
+    assert torch.equal(*results)
 
 
 @pytest.mark.parametrize("window", [None, 40])

@@ -1,10 +1,13 @@
 """The kernels as they are compiled for this processor, and for ones that lack some of its instructions."""
 
+import contextlib
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from tgi_shard.kernels.build import COMPILERS, build_kernels
 from tgi_shard.kernels.library import CpuKernels
@@ -45,6 +48,17 @@ def load_variant(name: str, folder: Path) -> CpuKernels:
         pytest.skip(f"{compiler} does not know {' '.join(flags)}")
     with_flags = write_compiler(folder / "compiler", f'exec {compiler} "$@" {" ".join(flags)}')
     return CpuKernels(build_kernels(folder / "cache", with_flags))
+
+
+@contextlib.contextmanager
+def computing_threads(count: int) -> Iterator[None]:
+    """Have torch and the kernels compute on so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _processor_flags() -> set[str]:

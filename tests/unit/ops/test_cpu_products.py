@@ -1,7 +1,6 @@
 """Products by the CPU kernels: what float64 gives but for roundings, and each row for itself, to the bit."""
 
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -12,6 +11,9 @@ from torch import Tensor
 from tgi_shard.kernels.library import CpuKernels
 from tgi_shard.layers.activation import ACTIVATIONS
 from tgi_shard.ops.cpu_ops import CpuOperations
+from unit.kernels.variants import computing_threads
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 ROUNDING = 2.0**-8
 """The most that rounding to bfloat16 changes a number, as a part of it."""
@@ -70,20 +72,13 @@ def test_a_row_has_the_same_bits_whatever_stands_beside_it(
         assert torch.equal(matrix.multiply(x[some]), matrix.multiply(x)[some])
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def test_one_thread_gives_the_bits_of_all(any_kernels: CpuKernels, request: pytest.FixtureRequest) -> None:
-    matrix = CpuOperations(any_kernels).matrix(random_weight(200, 1056))
-    x = random(40, 1056)
-    product = matrix.multiply(x)
-    request.getfixturevalue("one_thread")
-    assert torch.equal(matrix.multiply(x), product)
+@pytest.mark.parametrize("threads", [2, 3, 5])
+def test_any_number_of_threads_gives_the_same_bits(any_kernels: CpuKernels, threads: int) -> None:
+    operations, weight, x = CpuOperations(any_kernels), random_weight(224, 1056), random(290, 1056)
+    for matrix in (operations.matrix(weight), operations.gated_matrix(weight, None, "silu")):
+        product = matrix.multiply(x)
+        with computing_threads(threads):
+            assert torch.equal(matrix.multiply(x), product)
 
 
 @pytest.mark.parametrize("bad", [NAN, INF, -INF])

@@ -12,6 +12,9 @@ from tgi_shard.kernels.library import CpuKernels
 from tgi_shard.layers.rope import Rotation
 from tgi_shard.ops.cpu_ops import CpuOperations
 from tgi_shard.ops.torch_ops import TorchOperations
+from unit.kernels.variants import computing_threads
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 TORCH = TorchOperations(torch.bfloat16)
 ROUNDING = 2.0**-8
@@ -132,6 +135,25 @@ def test_norms_that_do_not_fill_the_vectors_are_torchs(kernels: CpuKernels, size
     heads, weights = random(5, 2, size), random(2, size, seed=1)
     expected_heads = TORCH.norm_heads(heads.clone(), weights, 1e-6)
     assert torch.equal(CpuOperations(kernels).norm_heads(heads, weights, 1e-6), expected_heads)
+
+
+def test_threads_share_the_rows_and_leave_none_out(any_kernels: CpuKernels) -> None:
+    operations, (heads, _) = CpuOperations(any_kernels), fused(37, 8, 64)
+    weight, turn, hidden = random(8, 64, seed=1), rotation(37, 64), random(37, 512)
+    results = []
+    for threads in (1, 3):
+        with computing_threads(threads):
+            _, normed = operations.add_norm(hidden.clone(), hidden, weight.flatten(), 1e-6)
+            results.append(
+                (
+                    normed,
+                    operations.norm_heads(heads.clone(), weight, 1e-6),
+                    operations.rotate(heads.clone(), turn),
+                    *operations.greedy(hidden),
+                )
+            )
+    for alone, together in zip(*results, strict=True):
+        assert torch.equal(alone, together)
 
 
 def assert_likeliest(kernels: CpuKernels, logits: Tensor) -> None:
