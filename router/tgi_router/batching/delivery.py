@@ -7,6 +7,7 @@ from tgi_proto import generate_pb2 as pb
 from tgi_router.batching.blocks import BlockAllocator
 from tgi_router.batching.entry import Entry
 from tgi_router.batching.events import read_end, read_prefill, read_token_events
+from tgi_router.batching.tally import StepTally
 from tgi_router.client.messages import StepResult
 from tgi_router.generation import InferenceError, ShardError, TokenEvent
 from tgi_router.telemetry.metrics import Metrics
@@ -27,17 +28,19 @@ class Delivery:
     def deliver(self, entries: dict[int, Entry], result: StepResult) -> None:
         """Push what a step generated. Requests that ended, well or not, are taken out of `entries`."""
         now = time.monotonic()
+        tally = StepTally(now)
         for generation in result.generations:
             entry = entries.get(generation.request_id)
             if entry is None:
                 continue
             try:
-                ended = self._hand_over(entry, generation, now)
+                ended = self._hand_over(entry, generation, now, tally)
             except (LookupError, ValueError) as error:
                 self.fail(entry, ShardError(f"the shard's answer makes no sense: {error}"))
                 ended = True
             if ended:
                 del entries[entry.id]
+        tally.record(self._metrics)
         for request_id, message in result.errors.items():
             failed = entries.pop(request_id, None)
             if failed is not None:
@@ -58,7 +61,7 @@ class Delivery:
         for entry in entries:
             self.fail(entry, error)
 
-    def _hand_over(self, entry: Entry, generation: pb.Generation, now: float) -> bool:
+    def _hand_over(self, entry: Entry, generation: pb.Generation, now: float, tally: StepTally) -> bool:
         """Push one generation; whether it was the request's last.
 
         Raises:
@@ -72,7 +75,7 @@ class Delivery:
         if entry.request.prefill_logprobs and generation.HasField("prefill_tokens"):
             push(read_prefill(generation.prefill_tokens))
         if events:
-            self._note_tokens(entry, events, now)
+            self._note_tokens(entry, events, now, tally)
         if end is None:
             for event in events:
                 push(event)
@@ -84,17 +87,12 @@ class Delivery:
         self.drop(entry)
         return True
 
-    def _note_tokens(self, entry: Entry, events: Sequence[TokenEvent], now: float) -> None:
-        metrics = self._metrics
-        count = len(events)
+    def _note_tokens(self, entry: Entry, events: Sequence[TokenEvent], now: float, tally: StepTally) -> None:
         if entry.last_token_at is None:
-            metrics.request_time_to_first_token_duration.observe(now - entry.arrived_at)
+            self._metrics.request_time_to_first_token_duration.observe(now - entry.arrived_at)
             # Its prompt is computed: others may use it from the next step on.
             self._publish(entry, entry.request.input_ids)
-        else:
-            gap = (now - entry.last_token_at) / count
-            metrics.request_inter_token_latency_duration.observe(gap, count)
-        metrics.request_skipped_tokens.observe(count - 1)
+        tally.add(entry.last_token_at, len(events))
         entry.last_token_at = now
         entry.output_ids.extend([event.token.id for event in events])
 

@@ -28,7 +28,7 @@ def read_token_events(generation: pb.Generation) -> list[TokenEvent]:
     """
     tokens = _read_tokens(generation.tokens)
     if not generation.top_tokens:
-        return [TokenEvent(token) for token in tokens]
+        return list(map(TokenEvent, tokens))
     # There may be more lists than tokens, where a stop cut the tokens.
     top_tokens = [_read_tokens(top) for top in generation.top_tokens]
     return [TokenEvent(token, top) for token, top in zip(tokens, top_tokens, strict=False)]

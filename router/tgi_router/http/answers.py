@@ -48,7 +48,7 @@ async def gather(request: ValidRequest, stream: GenerationStream) -> Answer:
     """
     prefill: list[Token] = []
     tokens: list[Token] = []
-    top_tokens: list[list[Token]] = []
+    top_tokens: list[Sequence[Token]] = []
     while events := await stream.take():
         for event in events:
             if isinstance(event, PrefillEvent):
