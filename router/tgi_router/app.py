@@ -12,6 +12,7 @@ from aiohttp import web
 
 from tgi_common.hub import fetch_config_files
 from tgi_common.version import read_version
+from tgi_router import collector
 from tgi_router.batching.batcher import Batcher
 from tgi_router.batching.health import Health
 from tgi_router.client.group import ShardGroup
@@ -75,6 +76,7 @@ async def serve(settings: RouterSettings) -> None:
         await asyncio.wait({starting})
         return
     router = await starting
+    collector.settle()
     await stopping
     _log.info("stopping: open requests are finished, new ones are refused")
     await router.close()
