@@ -254,7 +254,8 @@ class Engine:
         drawn_at = time.perf_counter_ns()
         for sequence in batch.sequences:
             sequence.computed += sequence.query_length
-            sequence.prompt_logprobs += drawn.prompt_logprobs.get(sequence.id, ())
+        for sequence, logprobs in drawn.prompt_logprobs.items():
+            sequence.prompt_logprobs += logprobs
         outputs, failures, ended = self._outputs.write(drawn)
         left = Batch(batch.id, [sequence for sequence in batch.sequences if sequence.id not in ended])
         state = None

@@ -66,9 +66,7 @@ class OutputWriter:
             logprob=logprob,
             text=text,
             is_special=token_id in self._tokenizer.special_ids,
-            top_tokens=self._tokens(*drawn.top_tokens[sequence.id])
-            if sequence.request.top_n_tokens
-            else None,
+            top_tokens=self._tokens(*drawn.top_tokens[sequence]) if sequence.request.top_n_tokens else None,
             prompt_tokens=self._prompt_tokens(sequence)
             if first and sequence.request.prompt_logprobs
             else None,

@@ -25,7 +25,7 @@ class FinalText:
     seed: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # freezing it would double the time to make one, and there is one for every token
 class Output:
     """One request's share of a step."""
 

@@ -23,16 +23,16 @@ class Drawn:
     """Tokens drawn in one step; lists run along `sequences`, those that reached their last token.
 
     Attributes:
-        top_tokens: for each request id that asked, the ids and the log-probabilities of the likeliest tokens.
-        prompt_logprobs: for each request id that asked, the log-probabilities of the prompt tokens that
-            this step's logits predict.
+        top_tokens: for each sequence that asked, the ids and the log-probabilities of the likeliest tokens.
+        prompt_logprobs: for each sequence that asked, the log-probabilities of the prompt tokens that this
+            step's logits predict.
     """
 
     sequences: list[Sequence]
     token_ids: list[int]
     logprobs: list[float]
-    top_tokens: dict[int, tuple[list[int], list[float]]]
-    prompt_logprobs: dict[int, list[float]]
+    top_tokens: dict[Sequence, tuple[list[int], list[float]]]
+    prompt_logprobs: dict[Sequence, list[float]]
 
 
 class ModelRunner:
@@ -58,12 +58,12 @@ class ModelRunner:
         self._rows.arrange(sequences)
         step = self._rows.plan(self._cache.block_size)
         hidden = self._model.forward(step.input_ids, step.metadata, self._cache)
-        prompt_logprobs: dict[int, list[float]] = {}
+        prompt_logprobs: dict[Sequence, list[float]] = {}
         for row in step.in_prompt.tolist():
             sequence, end = sequences[row], step.ends[row]
             if sequence.request.prompt_logprobs:
                 own = hidden[end - sequence.query_length : end]
-                prompt_logprobs[sequence.id] = self._prompt_logprobs(sequence, own)
+                prompt_logprobs[sequence] = self._prompt_logprobs(sequence, own)
         if len(step.drawing) == 0:
             self._rows.advance(step, torch.empty(0, dtype=torch.int64))
             return Drawn([], [], [], {}, prompt_logprobs)
@@ -93,14 +93,14 @@ class ModelRunner:
         self._sampled = drawing
         self._asking = [row for row, sequence in enumerate(drawing) if sequence.request.top_n_tokens]
 
-    def _top_tokens(self, logits: Tensor, generated: Counts) -> dict[int, tuple[list[int], list[float]]]:
-        """The likeliest tokens for each request id that asked for some."""
+    def _top_tokens(self, logits: Tensor, generated: Counts) -> dict[Sequence, tuple[list[int], list[float]]]:
+        """The likeliest tokens for each sequence that asked for some."""
         if not self._asking:
             return {}
         asking = [self._sampled[row] for row in self._asking]
         scores = self._sampler.scores(logits, generated, np.array(self._asking))
         ids, logprobs = top_tokens(scores, [sequence.request.top_n_tokens for sequence in asking])
-        return dict(zip((sequence.id for sequence in asking), zip(ids, logprobs, strict=True), strict=True))
+        return dict(zip(asking, zip(ids, logprobs, strict=True), strict=True))
 
     def _prompt_logprobs(self, sequence: Sequence, hidden: Tensor) -> list[float]:
         """Log-probabilities of the prompt tokens after each computed one (hidden: [query_length, size])."""

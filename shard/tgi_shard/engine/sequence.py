@@ -13,6 +13,8 @@ class Sequence:
     """A request's state between steps. Only a step that succeeded changes it: a failed one can be repeated.
 
     Attributes:
+        id: the request's.
+        prompt_length: number of prompt tokens.
         token_ids: the prompt and what was generated so far.
         computed: leading tokens whose keys and values are in the cache.
         query_length: tokens the next step computes: a chunk of the prompt, or the one token to go on from.
@@ -26,31 +28,22 @@ class Sequence:
     detokenizer: IncrementalDetokenizer
     stop: StopChecker
     prompt_logprobs: list[float] = field(default_factory=list)
+    id: int = field(init=False)
+    prompt_length: int = field(init=False)
 
-    @property
-    def id(self) -> int:
-        """The request's id."""
-        return self.request.id
-
-    @property
-    def prompt_length(self) -> int:
-        """Number of prompt tokens."""
-        return len(self.request.prompt_ids)
+    def __post_init__(self) -> None:
+        self.id = self.request.id
+        self.prompt_length = len(self.request.prompt_ids)
 
     @property
     def generated(self) -> int:
         """Number of generated tokens."""
-        return len(self.token_ids) - len(self.request.prompt_ids)
+        return len(self.token_ids) - self.prompt_length
 
     @property
     def remaining(self) -> int:
         """Tokens not yet in the cache: at least one, or there would be nothing to go on from."""
         return len(self.token_ids) - self.computed
-
-    @property
-    def samples_next(self) -> bool:
-        """Whether the next step reaches the last token and so draws a new one."""
-        return self.query_length == len(self.token_ids) - self.computed
 
 
 def start_sequence(request: EngineRequest, tokenizer: ShardTokenizer) -> Sequence:

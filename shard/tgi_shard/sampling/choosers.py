@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tgi_shard.sampling.draw import draw, draw_from_vocabulary
-from tgi_shard.sampling.greedy import GreedyKernel
+from tgi_shard.sampling.greedy import GreedyKernel, torch_greedy
 from tgi_shard.sampling.indexing import Positions
 from tgi_shard.sampling.random import UniformStreams
 from tgi_shard.sampling.row import RowTable, Way
@@ -41,7 +41,8 @@ def make_chooser(
         return _FullDraw(rows, device)
     if way is Way.TRUNCATED_DRAW:
         return _TruncatedDraw(rows, vocab_size, device)
-    return _Greedy(greedy)
+    # What penalties leave is float32, which a kernel need not know.
+    return _Greedy(greedy if way is Way.GREEDY else torch_greedy)
 
 
 class _Greedy:

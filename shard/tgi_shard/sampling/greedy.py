@@ -18,7 +18,7 @@ class GreedyKernel(Protocol):
         A row's answer does not depend on the other rows.
 
         Args:
-            logits: any float type, [rows, vocabulary], in any memory order; not changed.
+            logits: [rows, vocabulary], some or all rows of the model's own; not changed.
 
         Returns:
             Token ids, int64 [rows], and their log-softmax, float32 [rows]: NaN where the row has no

@@ -1,4 +1,4 @@
-"""A part of a batch: rows whose tokens are chosen in the same way, few enough to stay in the cache."""
+"""A part of a batch: rows whose tokens are chosen in the same way, and not too many of them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,8 +14,9 @@ from tgi_shard.sampling.indexing import Index, Positions, as_index
 from tgi_shard.sampling.penalties import Penalties
 from tgi_shard.sampling.row import RowTable, Way
 
-# Scores that are worked on at once on a CPU: about what its second-level cache holds.
-_CACHED_SCORES = 2**18
+# Scores that are worked on at once on a CPU. Fewer would take more operations, each with a cost of its own;
+# more are slow buffers, which the system hands out and takes back each time.
+_SCORES_AT_ONCE = 2**21
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +54,11 @@ class Part:
 def divide(rows: RowTable, vocab_size: int, greedy: GreedyKernel, device: torch.device) -> Iterator[Part]:
     """Divide a batch into parts that cover it."""
     columns = rows["penalized"].cumsum() - 1
-    most = max(1, _CACHED_SCORES // vocab_size) if device.type == "cpu" else len(rows)
+    most = max(1, _SCORES_AT_ONCE // vocab_size) if device.type == "cpu" else len(rows)
     for way in Way:
         members = np.flatnonzero(rows["way"] == way)
         if way is Way.GREEDY:
-            if len(members):  # a kernel for this sees to the cache itself
+            if len(members):  # a kernel for this divides them itself
                 chooser = make_chooser(way, rows[members], vocab_size, greedy, device)
                 yield Part(members, as_index(members, device), chooser, None)
             continue

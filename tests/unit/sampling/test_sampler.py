@@ -18,6 +18,7 @@ from transformers.generation.logits_process import (
     TypicalLogitsWarper,
 )
 
+from tgi_shard.sampling import part
 from tgi_shard.sampling.parameters import SamplingParameters
 from tgi_shard.sampling.sampler import BatchSampler, SamplerRow
 
@@ -330,6 +331,43 @@ def test_rows_may_join_leave_and_change_places_at_any_step(data: st.DataObject) 
             go_on(sampler, running)
     for text in (*running, *left):
         assert text.tokens == alone(text, text.generated)
+
+
+def test_a_given_kernel_makes_the_greedy_choices_from_the_models_own_logits() -> None:
+    seen: list[Tensor] = []
+
+    def kernel(logits: Tensor) -> tuple[Tensor, Tensor]:
+        seen.append(logits)
+        return torch.full((len(logits),), 3), torch.full((len(logits),), -0.5)
+
+    parameters = [
+        SamplingParameters(),
+        SamplingParameters(do_sample=True, seed=1),
+        SamplingParameters(),
+        SamplingParameters(repetition_penalty=1.5),
+    ]
+    logits = random_logits(4).bfloat16()
+    sampler = BatchSampler(VOCAB, CPU, kernel)
+    sampler.rearrange(np.arange(4), plain_rows(parameters))
+    sampled = sampler.sample(logits, np.zeros(4, dtype=np.int64))
+    assert [torch.equal(rows, logits[[0, 2]]) for rows in seen] == [True]
+    assert sampled.token_ids[[0, 2]].tolist() == [3, 3]
+    assert sampled.token_ids[3] != 3
+    assert sampled.logprobs[[0, 2]].tolist() == [-0.5, -0.5]
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 100])
+def test_the_rows_that_are_worked_on_at_once_change_nothing(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parameters = [text.parameters for text in mixed_texts()] * 2
+    logits = random_logits(len(parameters))
+    expected = sample(parameters, logits)
+    monkeypatch.setattr(part, "_SCORES_AT_ONCE", at_once * VOCAB)
+    divided = sample(parameters, logits)
+    assert torch.equal(divided.token_ids, expected.token_ids)
+    assert torch.equal(divided.logprobs, expected.logprobs)
+    assert torch.equal(divided.scores, expected.scores)
 
 
 def test_a_seed_and_a_position_make_the_draw() -> None:
