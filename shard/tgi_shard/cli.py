@@ -1,6 +1,5 @@
 """The command `text-generation-server`: serve a model, or get its weights ready."""
 
-import asyncio
 import os
 import sys
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Annotated
 
 import structlog
 import typer
+import uvloop
 
 from tgi_common.choices import Dtype, Quantization, RopeScaling
 from tgi_common.hub import ModelSource
@@ -136,7 +136,9 @@ def serve_until_stopped(settings: ServeSettings) -> None:
 
     service = build_service(settings)
     try:
-        asyncio.run(serve(service, socket_url(settings.uds_path, settings.rank)))
+        # asyncio's own loop is woken by a write, for which the engine's thread gives the interpreter away: it
+        # would begin its next step only after the answer to this one is written.
+        uvloop.run(serve(service, socket_url(settings.uds_path, settings.rank)))
     finally:
         service.close()
 
