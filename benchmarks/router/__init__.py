@@ -1,0 +1,1 @@
+"""Measures what the router adds to a token's way: this server over a stub shard, which computes nothing."""
