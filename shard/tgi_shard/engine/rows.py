@@ -75,15 +75,14 @@ class RunningRows:
         if sequences == self.sequences:
             return
         order, joined = reorder(self.sequences, sequences)
-        lengths = np.array([(each.prompt_length, each.computed) for each in joined], dtype=np.int64)
-        lengths = lengths.reshape(-1, 2)
-        self._prompt_lengths = np.concatenate([self._prompt_lengths, lengths[:, 0]])[order]
-        self._computed = np.concatenate([self._computed, lengths[:, 1]])[order]
-        tables = pad_block_tables([each.request.blocks for each in joined], self._device)
-        last_ids = torch.tensor([each.token_ids[-1] for each in joined], dtype=torch.int64)
         index = torch.from_numpy(order).to(self._device)
-        self._block_tables = _stacked(self._block_tables, tables).index_select(0, index)
+        tables = pad_block_tables([each.request.blocks for each in joined], self._device)
+        block_tables = _stacked(self._block_tables, tables).index_select(0, index)
+        last_ids = torch.tensor([each.token_ids[-1] for each in joined], dtype=torch.int64)
         self._last_ids = torch.cat([self._last_ids, last_ids.to(self._device)]).index_select(0, index)
+        self._block_tables = block_tables
+        self._prompt_lengths = _extended(self._prompt_lengths, [each.prompt_length for each in joined])[order]
+        self._computed = _extended(self._computed, [each.computed for each in joined])[order]
         self.sequences = list(sequences)
 
     def plan(self, block_size: int) -> Step:
@@ -134,3 +133,7 @@ def _stacked(upper: Tensor, lower: Tensor) -> Tensor:
     """Block tables above each other, the narrower ones padded with block 0."""
     width = max(upper.shape[1], lower.shape[1])
     return torch.cat([functional.pad(table, (0, width - table.shape[1])) for table in (upper, lower)])
+
+
+def _extended(counts: Counts, more: list[int]) -> Counts:
+    return np.concatenate([counts, np.array(more, dtype=np.int64)])

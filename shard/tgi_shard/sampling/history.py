@@ -43,15 +43,17 @@ class History:
             new = _side_by_side(joined).to(self._device)
             height = max(len(table), len(new))
             table = torch.cat([_padded(table, height), _padded(new, height)], dim=1)
-        self._lengths = np.concatenate([self._lengths, new_lengths])[order]
-        height = int(self._lengths.max(initial=1))
+        lengths = np.concatenate([self._lengths, new_lengths])[order]
+        height = int(lengths.max(initial=1))
         self._keep(table[-height:].index_select(1, torch.from_numpy(order).to(self._device)))
+        self._lengths = lengths
 
     def _keep(self, lines: Tensor) -> None:
         """Make these the lines of a buffer that has room for more: half as many again."""
-        self._height = len(lines)
-        self._buffer = lines.new_empty(self._height + max(self._height // 2, _ROOM), lines.shape[1])
-        self._buffer[: self._height] = lines
+        height, columns = lines.shape
+        buffer = lines.new_empty(height + max(height // 2, _ROOM), columns)
+        buffer[:height] = lines
+        self._height, self._buffer = height, buffer
 
 
 def _side_by_side(histories: Sequence[Sequence[int]]) -> Tensor:

@@ -60,13 +60,14 @@ class BatchSampler:
         """Make these the rows: `order` counts the present ones, then the joined; those left out go."""
         rows = np.concatenate([self._rows, tabulate(joined)])
         columns = rows["penalized"].cumsum() - 1
-        self._history.rearrange(
-            columns[order][rows["penalized"][order]],
-            [row.token_ids for row in joined if row.parameters.penalizes],
-        )
-        self._rows = rows[order]
-        self._parts = list(divide(self._rows, self._vocab_size, self._greedy, self._device))
-        penalized = np.flatnonzero(self._rows["penalized"])
+        histories = [row.token_ids for row in joined if row.parameters.penalizes]
+        arranged = rows[order]
+        parts = list(divide(arranged, self._vocab_size, self._greedy, self._device))
+        penalized = np.flatnonzero(arranged["penalized"])
+        # Only now does anything change: whoever fails to rearrange has the sampler as it was.
+        self._history.rearrange(columns[order][penalized], histories)
+        self._rows = arranged
+        self._parts = parts
         self._penalized = as_index(penalized, self._device) if len(penalized) else None
 
     def sample(self, logits: Tensor, generated: Positions) -> Sampled:
