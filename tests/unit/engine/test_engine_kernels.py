@@ -1,5 +1,7 @@
 """The engine with the CPU kernels: a text, with its logprobs, does not depend on what runs beside it."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -12,7 +14,6 @@ from tgi_shard.engine.warmup import WarmupRequest
 from tgi_shard.sampling.parameters import SamplingParameters
 from tgi_shard.settings import ServeSettings
 from tgi_shard.startup import load_engine
-from unit.kernels.variants import installed_compiler
 from unit.models.reference import random_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -28,8 +29,7 @@ REQUESTS = [
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
-    installed_compiler()
+def engine(kernel_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Engine:
     folder = make_tiny_llama(tmp_path_factory.mktemp("wide-heads"))
     sizes = {"vocab_size": 258, "hidden_size": 64, "head_dim": 32, "max_position_embeddings": 512}
     random_model("llama", torch.bfloat16, **sizes).save_pretrained(folder)
@@ -45,7 +45,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
         memory_fraction=0.001,
         rope=None,
         quantize=None,
-        kernel_cache=tmp_path_factory.mktemp("kernels"),
+        kernel_cache=kernel_cache,
         converted_weights=folder / "converted",
         trust_remote_code=False,
     )

@@ -1,4 +1,4 @@
-"""The kernels as they are compiled for this processor, and for ones that lack some of its instructions."""
+"""The kernels as they are compiled for processors that lack some of the instructions of this one."""
 
 import contextlib
 import shutil
@@ -14,7 +14,6 @@ from tgi_shard.kernels.library import CpuKernels
 
 _NO_AMX = ("-mno-amx-tile", "-mno-amx-bf16")
 VARIANTS: dict[str, tuple[str, ...]] = {
-    "native": (),
     "no-tiles": _NO_AMX,
     "no-bfloat16-instructions": (*_NO_AMX, "-mno-avx512bf16"),
     "avx2": ("-march=x86-64-v3",),

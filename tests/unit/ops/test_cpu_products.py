@@ -11,6 +11,7 @@ from torch import Tensor
 from tgi_shard.kernels.library import CpuKernels
 from tgi_shard.layers.activation import ACTIVATIONS
 from tgi_shard.ops.cpu_ops import CpuOperations
+from tgi_shard.quantization.weights import Int4Weight, Int8Weight
 from unit.kernels.variants import computing_threads
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -70,6 +71,49 @@ def test_a_row_has_the_same_bits_whatever_stands_beside_it(
     some = slice(start, start + count)
     for matrix in (operations.matrix(weight), operations.gated_matrix(weight, None, "silu")):
         assert torch.equal(matrix.multiply(x[some]), matrix.multiply(x)[some])
+
+
+def quantized(bits: int, columns: int, inner: int) -> Int8Weight | Int4Weight:
+    """Weights of all codes, with scales and zeros of any size."""
+    generator = torch.Generator().manual_seed(columns)
+    if bits == 8:
+        codes = torch.randint(-128, 128, (columns, inner), generator=generator, dtype=torch.int8)
+        return Int8Weight(codes, torch.rand(columns, generator=generator) * 1e-3)
+    codes = torch.randint(0, 16, (columns, inner), generator=generator, dtype=torch.uint8)
+    groups = (2, columns, inner // 32)
+    scales, zeros = (torch.randn(*groups, generator=generator) * 0.02).bfloat16()
+    return Int4Weight(codes, scales, zeros)
+
+
+@given(row_counts, st.integers(1, 150), inner_sizes, st.booleans(), st.sampled_from([8, 4]))
+@SMALL
+def test_quantized_weights_multiply_as_the_weights_that_they_stand_for(
+    any_kernels: CpuKernels, rows: int, columns: int, inner: int, with_bias: bool, bits: int
+) -> None:
+    x, weight = random(rows, inner), quantized(bits, columns, inner)
+    bias = random(columns, seed=2) if with_bias else None
+    product = CpuOperations(any_kernels).matrix(weight, bias).multiply(x)
+    # Four-bit weights are rounded to bfloat16 before they are multiplied.
+    dense = weight.dense() if bits == 8 else weight.dense().bfloat16()
+    assert_a_rounded_product(product, x, dense, bias)
+
+
+@given(st.integers(0, 40), st.integers(1, 40), inner_sizes, st.sampled_from([8, 4]))
+@SMALL
+def test_quantized_products_have_the_same_bits_whatever_stands_beside_a_row(
+    any_kernels: CpuKernels, start: int, count: int, inner: int, bits: int
+) -> None:
+    operations, x, weight = CpuOperations(any_kernels), random(80, inner), quantized(bits, 64, inner)
+    some = slice(start, start + count)
+    for matrix in (operations.matrix(weight), operations.gated_matrix(weight, None, "silu")):
+        assert torch.equal(matrix.multiply(x[some]), matrix.multiply(x)[some])
+
+
+def test_rows_of_an_eight_bit_embedding_are_its_rounded_weights(any_kernels: CpuKernels) -> None:
+    weight = quantized(8, 70, 96)
+    assert isinstance(weight, Int8Weight)
+    rows = CpuOperations(any_kernels).embedding_matrix(weight).rows(torch.arange(69, -1, -1))
+    assert torch.equal(rows, weight.dense().bfloat16().flip(0))
 
 
 @pytest.mark.parametrize("threads", [2, 3, 5])
