@@ -40,6 +40,7 @@ def record_router(cases: Sequence[RouterCase], rounds: int, name: str) -> Router
     """
     date = datetime.now(UTC).isoformat(timespec="seconds")
     load_before = os.getloadavg()[0]
+    machine = describe_machine()
     revision = describe_revision(Path(__file__).parent)
     os.sched_setaffinity(0, {OTHER_CPU})
     runs: list[RouterRun] = []
@@ -50,7 +51,7 @@ def record_router(cases: Sequence[RouterCase], rounds: int, name: str) -> Router
         name=name,
         date=date,
         load_before=load_before,
-        machine=describe_machine(),
+        machine=machine,
         revision=revision,
         versions=package_versions(_PACKAGES),
         cases=tuple(cases),
@@ -112,12 +113,13 @@ def _measure(router: psutil.Process, port: int, case: RouterCase, route: Route, 
     warm_up = _requests(source, route, case.streams, _WARM_UP_TOKENS)
     run_load(port, case.streams, warm_up, _WARM_UP_TOKENS)
     requests = list(_requests(source, route, case.streams * case.answers, case.output_tokens))
-    before = router.cpu_times()
+    before, idle_before = router.cpu_times(), _idle_seconds()
     load = run_load(port, case.streams, requests, case.output_tokens)
-    after = router.cpu_times()
+    after, idle_after = router.cpu_times(), _idle_seconds()
     delays_us = sorted(load.delays_us)
     tokens = len(delays_us)
     user, kernel = after.user - before.user, after.system - before.system
+    others = load.wall_s - (idle_after - idle_before) - user - kernel
     return RouterRun(
         case=case.name,
         route=route.path,
@@ -129,7 +131,15 @@ def _measure(router: psutil.Process, port: int, case: RouterCase, route: Route, 
         added_max_ms=delays_us[-1] / 1e3,
         cpu_us=1e6 * (user + kernel) / tokens,
         kernel_us=1e6 * kernel / tokens,
+        # The kernel counts all three in ticks, which need not add up.
+        disturbance=max(0.0, others / load.wall_s),
     )
+
+
+def _idle_seconds() -> float:
+    """How long the router's processor has been idle since the machine's start."""
+    times = psutil.cpu_times(percpu=True)[ROUTER_CPU]
+    return float(times.idle + times.iowait)
 
 
 def _requests(source: random.Random, route: Route, count: int, output_tokens: int) -> Iterator[bytes]:
@@ -141,5 +151,5 @@ def _line(run: RouterRun) -> str:
     return (
         f"{run.case:<28}{run.route:<22}{run.tokens_per_s:9,.0f} tok/s   "
         f"added p50 {run.added_p50_ms:5.2f} p99 {run.added_p99_ms:5.2f} max {run.added_max_ms:5.1f} ms   "
-        f"CPU {run.cpu_us:4.1f} us/token, kernel {run.kernel_us:3.1f}"
+        f"CPU {run.cpu_us:4.1f} us/token, kernel {run.kernel_us:3.1f}   others {100 * run.disturbance:.0f} %"
     )

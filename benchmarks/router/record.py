@@ -38,6 +38,8 @@ class RouterRun:
             other two, of which the last is the longest.
         cpu_us: processor time that the router spent for each token, the kernel's included.
         kernel_us: the kernel's part of it.
+        disturbance: how much of its processor's time went to other processes, from 0 to 1. Where that is more
+            than a few hundredths, the figures are those of a busy machine.
     """
 
     case: str
@@ -50,6 +52,7 @@ class RouterRun:
     added_max_ms: float
     cpu_us: float
     kernel_us: float
+    disturbance: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ _COLUMNS: dict[str, Callable[[RouterRun], float]] = {
     "longest ms": lambda run: run.added_max_ms,
     "CPU us/token": lambda run: run.cpu_us,
     "of it kernel": lambda run: run.kernel_us,
+    "others %": lambda run: 100 * run.disturbance,
 }
 
 
@@ -37,7 +38,8 @@ def render_page(record: RouterRecord) -> str:
         "\n".join(_conditions(record)),
         f"Figures are medians over the rounds ({max(run.round for run in record.runs)}), with the lowest and "
         "highest in brackets. Added: time from the shard's answer of a step to the client's receipt of a "
-        "token in it. CPU: processor time of the router's process.",
+        "token in it. CPU: processor time of the router's process. Others: how much of its processor's time "
+        "went to other processes.",
         "\n".join(_table(record)),
     ]
     return "\n\n".join(parts) + "\n"

@@ -20,6 +20,7 @@ def run(number: int, tokens_per_s: float) -> RouterRun:
         added_max_ms=12.5,
         cpu_us=15.0,
         kernel_us=4.0,
+        disturbance=0.0,
     )
 
 
