@@ -76,11 +76,13 @@ class RunningRows:
             return
         order, joined = reorder(self.sequences, sequences)
         index = torch.from_numpy(order).to(self._device)
-        tables = pad_block_tables([each.request.blocks for each in joined], self._device)
-        block_tables = _stacked(self._block_tables, tables).index_select(0, index)
-        last_ids = torch.tensor([each.token_ids[-1] for each in joined], dtype=torch.int64)
-        self._last_ids = torch.cat([self._last_ids, last_ids.to(self._device)]).index_select(0, index)
-        self._block_tables = block_tables
+        block_tables, last_ids = self._block_tables, self._last_ids
+        if joined:
+            tables = pad_block_tables([each.request.blocks for each in joined], self._device)
+            block_tables = _stacked(block_tables, tables)
+            latest = torch.tensor([each.token_ids[-1] for each in joined], dtype=torch.int64)
+            last_ids = torch.cat([last_ids, latest.to(self._device)])
+        self._block_tables, self._last_ids = block_tables[index], last_ids[index]
         self._prompt_lengths = _extended(self._prompt_lengths, [each.prompt_length for each in joined])[order]
         self._computed = _extended(self._computed, [each.computed for each in joined])[order]
         self.sequences = list(sequences)

@@ -34,15 +34,15 @@ class Chooser(Protocol):
 
 
 def make_chooser(
-    way: Way, rows: RowTable, vocab_size: int, greedy: GreedyKernel, device: torch.device
+    way: int, rows: RowTable, vocab_size: int, greedy: GreedyKernel, device: torch.device
 ) -> Chooser:
-    """The chooser of rows that go this way."""
-    if way is Way.FULL_DRAW:
+    """The chooser of rows that go this way, one of `Way`."""
+    if way == Way.FULL_DRAW:
         return _FullDraw(rows, device)
-    if way is Way.TRUNCATED_DRAW:
+    if way == Way.TRUNCATED_DRAW:
         return _TruncatedDraw(rows, vocab_size, device)
     # What penalties leave is float32, which a kernel need not know.
-    return _Greedy(greedy if way is Way.GREEDY else torch_greedy)
+    return _Greedy(greedy if way == Way.GREEDY else torch_greedy)
 
 
 class _Greedy:

@@ -55,12 +55,11 @@ def divide(rows: RowTable, vocab_size: int, greedy: GreedyKernel, device: torch.
     """Divide a batch into parts that cover it."""
     columns = rows["penalized"].cumsum() - 1
     most = max(1, _SCORES_AT_ONCE // vocab_size) if device.type == "cpu" else len(rows)
-    for way in Way:
+    for way in sorted(set(rows["way"].tolist())):
         members = np.flatnonzero(rows["way"] == way)
-        if way is Way.GREEDY:
-            if len(members):  # a kernel for this divides them itself
-                chooser = make_chooser(way, rows[members], vocab_size, greedy, device)
-                yield Part(members, as_index(members, device), chooser, None)
+        if way == Way.GREEDY:  # a kernel for this divides them itself
+            chooser = make_chooser(way, rows[members], vocab_size, greedy, device)
+            yield Part(members, as_index(members, device), chooser, None)
             continue
         for start in range(0, len(members), most):
             some = members[start : start + most]

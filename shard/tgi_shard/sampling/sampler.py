@@ -58,14 +58,15 @@ class BatchSampler:
 
     def rearrange(self, order: Positions, joined: Sequence[SamplerRow]) -> None:
         """Make these the rows: `order` counts the present ones, then the joined; those left out go."""
-        rows = np.concatenate([self._rows, tabulate(joined)])
+        rows = np.concatenate([self._rows, tabulate(joined)]) if joined else self._rows
         columns = rows["penalized"].cumsum() - 1
         histories = [row.token_ids for row in joined if row.parameters.penalizes]
         arranged = rows[order]
         parts = list(divide(arranged, self._vocab_size, self._greedy, self._device))
         penalized = np.flatnonzero(arranged["penalized"])
         # Only now does anything change: whoever fails to rearrange has the sampler as it was.
-        self._history.rearrange(columns[order][penalized], histories)
+        if self._penalized is not None or histories:
+            self._history.rearrange(columns[order][penalized], histories)
         self._rows = arranged
         self._parts = parts
         self._penalized = as_index(penalized, self._device) if len(penalized) else None
