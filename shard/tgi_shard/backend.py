@@ -10,9 +10,11 @@ from tgi_shard.attention.cpu_backend import CpuAttention
 from tgi_shard.attention.interface import AttentionBackend
 from tgi_shard.attention.torch_backend import TorchAttention
 from tgi_shard.kernels.build import KernelError, build_kernels
+from tgi_shard.kernels.graphs import CpuGraphs
 from tgi_shard.kernels.library import CpuKernels
 from tgi_shard.ops.cpu_ops import CpuOperations
 from tgi_shard.ops.interface import Operations
+from tgi_shard.ops.steps import EagerSteps, StepRunner
 from tgi_shard.ops.torch_ops import TorchOperations
 
 log = structlog.get_logger(__name__)
@@ -20,15 +22,22 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """The operations of a model's layers and its attention; either may be torch's for itself."""
+    """How a model computes.
+
+    Attributes:
+        operations: of its layers.
+        attention: writes and reads the KV cache.
+        steps: runs all of it.
+    """
 
     operations: Operations
     attention: AttentionBackend
+    steps: StepRunner
 
 
 def torch_backend(dtype: torch.dtype) -> Backend:
     """Runs everywhere, and is what kernels are held against."""
-    return Backend(TorchOperations(dtype), TorchAttention())
+    return Backend(TorchOperations(dtype), TorchAttention(), EagerSteps())
 
 
 def select_backend(
@@ -55,5 +64,7 @@ def select_backend(
     except KernelError as error:
         log.warning(f"the CPU kernels cannot be used, torch's operations compute, slower: {error}")
         return torch_backend(dtype)
-    attention = CpuAttention(kernels) if CpuAttention.supports(head_dim) else TorchAttention()
-    return Backend(CpuOperations(kernels), attention)
+    operations = CpuOperations(kernels)
+    if not CpuAttention.supports(head_dim):
+        return Backend(operations, TorchAttention(), EagerSteps())
+    return Backend(operations, CpuAttention(kernels), CpuGraphs(kernels))

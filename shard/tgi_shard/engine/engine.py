@@ -102,7 +102,7 @@ class Engine:
         limits = derive_limits(request, num_blocks, block_size, self._max_length)
         cache = self._cache_maker.make(num_blocks)
         self._ready = Ready(
-            ModelRunner(self._model, cache, self._platform.device),
+            ModelRunner(self._model, cache, self._platform.device, self._model.backend.operations.greedy),
             CacheShape(num_blocks, block_size, self._model.vocab_size, self._max_length),
             request.max_prefill_tokens,
         )

@@ -57,7 +57,11 @@ def _compile(compiler: str, library: Path) -> None:
         sources = sorted(str(path) for path in SOURCES.glob("*.cpp"))
         command = [compiler, *FLAGS, *sources, "-o", str(unfinished)]
         try:
-            subprocess.run(command, capture_output=True, text=True, check=True, timeout=COMPILE_SECONDS)
+            subprocess.run(
+                command, capture_output=True, text=True, errors="replace", check=True, timeout=COMPILE_SECONDS
+            )
+        except OSError as error:
+            raise KernelError(f"{compiler} does not run: {error.strerror}") from error
         except subprocess.CalledProcessError as error:
             lines = [line for line in error.stderr.splitlines() if "error" in line] or ["no message"]
             raise KernelError(f"{compiler} does not compile the kernels: {lines[0]}") from error

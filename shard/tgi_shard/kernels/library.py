@@ -1,111 +1,42 @@
-"""The compiled kernels as Python functions.
+"""The compiled kernels: calls to them, made now or recorded to be repeated.
 
-Called through ctypes with plain addresses: a call costs a microsecond, a third of what one through torch's
-dispatcher does. Arguments are trusted; `CpuOperations` and `CpuAttention` check what they pass.
+Called through ctypes with plain addresses: that costs a third of what torch's dispatcher does.
 """
 
 import ctypes
-from collections.abc import Callable
-from ctypes import POINTER, Structure, c_float, c_int, c_int64, c_void_p
-from enum import IntEnum
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from ctypes import Structure, byref
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+
+import torch
+from torch import Tensor
 
 from tgi_shard.kernels.build import KernelError
+from tgi_shard.kernels.recording import Recording
 
 
-class MatrixFormat(IntEnum):
-    """How weights are stored, as weights.h's `Format`."""
+class Kernel(StrEnum):
+    """The functions of the library, each described in the C++ file that defines it."""
 
-    BF16 = 0
-    INT8 = 1
-    INT4 = 2
-
-
-class MatrixArguments(Structure):
-    """Packed weights, as weights.h's `Matrix`."""
-
-    _fields_ = (
-        ("values", c_void_p),
-        ("scales", c_void_p),
-        ("bias", c_void_p),
-        ("columns", c_int64),
-        ("inner", c_int64),
-        ("format", c_int64),
-    )
-
-
-class Layout(Structure):
-    """One step's tokens, as attention.cpp's `Layout`: addresses of int64 arrays."""
-
-    _fields_ = (
-        ("tokens", c_int64),
-        ("sequences", c_int64),
-        ("slots", c_void_p),
-        ("starts", c_void_p),
-        ("contexts", c_void_p),
-        ("tables", c_void_p),
-        ("table_width", c_int64),
-        ("tiles", c_int64),
-        ("tile_sequences", c_void_p),
-        ("tile_rows", c_void_p),
-    )
-
-
-class Heads(Structure):
-    """One layer's tensors, as attention.cpp's `Heads`."""
-
-    _fields_ = (
-        ("query", c_void_p),
-        ("key", c_void_p),
-        ("value", c_void_p),
-        ("query_stride", c_int64),
-        ("key_stride", c_int64),
-        ("value_stride", c_int64),
-        ("keys", c_void_p),
-        ("values", c_void_p),
-        ("attended", c_void_p),
-        ("heads", c_int64),
-        ("kv_heads", c_int64),
-        ("head_dim", c_int64),
-        ("window", c_int64),
-        ("scale", c_float),
-    )
-
-
-_POINTER, _COUNT, _MATRIX = c_void_p, c_int64, POINTER(MatrixArguments)
-_SIGNATURES: dict[str, tuple[Any, ...]] = {
-    "pack_bf16": (_POINTER, _COUNT, _COUNT, _POINTER),
-    "pack_int8": (_POINTER, _COUNT, _COUNT, _POINTER),
-    "pack_int4": (_POINTER, _COUNT, _COUNT, _POINTER),
-    "unpack_rows": (_MATRIX, _POINTER, _COUNT, _POINTER),
-    "linear": (_MATRIX, _POINTER, _COUNT, _POINTER),
-    "gated": (_MATRIX, _POINTER, _COUNT, _POINTER, c_int),
-    "add_norm": (_POINTER, _POINTER, _POINTER, c_float, _POINTER, _COUNT, _COUNT),
-    "norm_heads": (_POINTER, _COUNT, _COUNT, _COUNT, _COUNT, _POINTER, c_float),
-    "rotate": (_POINTER, _COUNT, _COUNT, _COUNT, _COUNT, _POINTER, _POINTER, _COUNT),
-    "greedy": (_POINTER, _COUNT, _COUNT, _COUNT, _POINTER, _POINTER),
-    "attend": (POINTER(Layout), POINTER(Heads)),
-}
+    PACK_BF16 = "pack_bf16"
+    PACK_INT8 = "pack_int8"
+    PACK_INT4 = "pack_int4"
+    UNPACK_ROWS = "unpack_rows"
+    LINEAR = "linear"
+    GATED_SILU = "gated_silu"
+    GATED_GELU_TANH = "gated_gelu_tanh"
+    ADD_NORM = "add_norm"
+    NORM_HEADS = "norm_heads"
+    ROTATE = "rotate"
+    GREEDY = "greedy"
+    ATTEND = "attend"
+    REPLAY = "replay"
 
 
 class CpuKernels:
-    """The functions of the library, each described in the C++ file that defines it.
-
-    A pointer is an address as `Tensor.data_ptr` gives it; tensors are contiguous unless a stride is passed.
-    """
-
-    pack_bf16: Callable[..., None]
-    pack_int8: Callable[..., None]
-    pack_int4: Callable[..., None]
-    unpack_rows: Callable[..., None]
-    linear: Callable[..., None]
-    gated: Callable[..., None]
-    add_norm: Callable[..., None]
-    norm_heads: Callable[..., None]
-    rotate: Callable[..., None]
-    greedy: Callable[..., None]
-    attend: Callable[..., None]
+    """The library, and the recording that is under way, if there is one."""
 
     def __init__(self, path: Path) -> None:
         """Load the library; torch must be loaded before, whose OpenMP threads the kernels then share.
@@ -119,7 +50,32 @@ class CpuKernels:
             raise KernelError(f"the kernels do not load: {error}") from error
         if library.tgi_prepare() != 0:
             raise KernelError("the system does not let this process use the processor's matrix tiles")
-        for name, arguments in _SIGNATURES.items():
-            function = library[f"tgi_{name}"]
-            function.argtypes, function.restype = arguments, None
-            setattr(self, name, function)
+        self._functions: dict[Kernel, Callable[..., None]] = {}
+        for kernel in Kernel:
+            function = library[f"tgi_{kernel}"]
+            function.argtypes, function.restype = (ctypes.c_void_p,), None
+            self._functions[kernel] = function
+        self._recording: Recording | None = None
+
+    def call(self, kernel: Kernel, arguments: Structure) -> None:
+        """Run a kernel; see the structure's class for its arguments."""
+        function = self._functions[kernel]
+        function(byref(arguments))
+        if self._recording is not None:
+            self._recording.add(function, arguments)
+
+    def empty(self, rows: int, columns: int) -> Tensor:
+        """An uninitialized [rows, columns] bfloat16 tensor for a kernel's results."""
+        if self._recording is not None:
+            return self._recording.empty(rows, columns)
+        return torch.empty(rows, columns, dtype=torch.bfloat16)
+
+    @contextmanager
+    def record(self) -> Iterator[Recording]:
+        """Note all calls made meanwhile, and give their results memory that stays."""
+        self._recording = Recording()
+        try:
+            with self._recording:
+                yield self._recording
+        finally:
+            self._recording = None

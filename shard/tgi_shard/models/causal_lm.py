@@ -4,12 +4,13 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from tgi_shard.attention.interface import AttentionBackend
+from tgi_shard.attention.interface import AttentionPlan
 from tgi_shard.attention.metadata import AttentionMetadata
+from tgi_shard.backend import Backend
 from tgi_shard.cache.paged import KVCache
 from tgi_shard.layers.embedding import LanguageHead, VocabularyEmbedding
 from tgi_shard.layers.norm import RMSNorm
-from tgi_shard.layers.rope import RotaryEmbedding
+from tgi_shard.layers.rope import RotaryEmbedding, Rotation
 from tgi_shard.models.config import ModelConfig
 from tgi_shard.models.decoder import DecoderLayer
 
@@ -19,7 +20,7 @@ class CausalLM(nn.Module):
 
     Attributes:
         config: its sizes and switches.
-        attention: the backend that attends; its block size is the cache's.
+        backend: what it computes with; the block size of its attention is the cache's.
     """
 
     def __init__(
@@ -31,7 +32,7 @@ class CausalLM(nn.Module):
         norm: RMSNorm,
         head: LanguageHead,
         rotary: RotaryEmbedding,
-        attention: AttentionBackend,
+        backend: Backend,
     ) -> None:
         super().__init__()
         self.config = config
@@ -40,7 +41,7 @@ class CausalLM(nn.Module):
         self.norm = norm
         self.head = head
         self.rotary = rotary
-        self.attention = attention
+        self.backend = backend
 
     @property
     def vocab_size(self) -> int:
@@ -58,9 +59,12 @@ class CausalLM(nn.Module):
         Returns:
             [tokens, hidden], the same on every rank.
         """
+        rotation = self.rotary(metadata.position_ids, self.norm.weight.dtype)
+        plan = self.backend.attention.plan(metadata, cache)
+        return self.backend.steps.run(self._compute, input_ids, rotation, plan)
+
+    def _compute(self, input_ids: Tensor, rotation: Rotation, attention: AttentionPlan) -> Tensor:
         hidden: Tensor = self.embedding(input_ids)
-        rotation = self.rotary(metadata.position_ids, hidden.dtype)
-        attention = self.attention.plan(metadata, cache)
         delta: Tensor | None = None
         for layer in self.layers:
             hidden, delta = layer(hidden, delta, rotation, attention)

@@ -70,7 +70,7 @@ def load_model(
         norm=RMSNorm(backend.operations, norm, config.rms_norm_eps),
         head=LanguageHead(head, config.vocab_size, collective),
         rotary=RotaryEmbedding(config.rope, max_length, platform.device),
-        attention=backend.attention,
+        backend=backend,
     )
     _warn_of_unread(weights, loader)
     return model.eval()

@@ -1,10 +1,23 @@
 """Operations by the C++ kernels, in bfloat16; what does not fit their vectors is left to torch."""
 
+from ctypes import pointer
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tgi_shard.kernels.library import CpuKernels, MatrixArguments, MatrixFormat
+from tgi_shard.kernels import calls
+from tgi_shard.kernels.calls import (
+    GreedyCall,
+    HeadNormCall,
+    LinearCall,
+    MatrixFormat,
+    NormCall,
+    PackCall,
+    RotationCall,
+    RowsCall,
+)
+from tgi_shard.kernels.library import CpuKernels, Kernel
 from tgi_shard.layers.rope import Rotation
 from tgi_shard.ops.interface import EmbeddingMatrix, Matrix
 from tgi_shard.ops.memory import empty_weights
@@ -18,7 +31,13 @@ INNER_MULTIPLE = 32
 """Values of a matrix tile's row."""
 
 PANEL = 2 * LANES
-ACTIVATION_CODES = {"silu": 0, "swish": 0, "gelu_new": 1, "gelu_fast": 1, "gelu_pytorch_tanh": 1}
+GATED_KERNELS = {
+    "silu": Kernel.GATED_SILU,
+    "swish": Kernel.GATED_SILU,
+    "gelu_new": Kernel.GATED_GELU_TANH,
+    "gelu_fast": Kernel.GATED_GELU_TANH,
+    "gelu_pytorch_tanh": Kernel.GATED_GELU_TANH,
+}
 
 
 class PackedMatrix:
@@ -34,51 +53,55 @@ class PackedMatrix:
             case Int8Weight():
                 self._values = empty_weights(count, torch.int8)
                 self._scales = functional.pad(weight.scales, (0, padding))
-                source, pack, form = weight.codes, kernels.pack_int8, MatrixFormat.INT8
+                source, pack, form = weight.codes, Kernel.PACK_INT8, MatrixFormat.INT8
             case Int4Weight():
                 self._values = empty_weights(count // 2, torch.uint8)
                 self._scales = _pack_scales(weight, padding)
-                source, pack, form = weight.codes, kernels.pack_int4, MatrixFormat.INT4
+                source, pack, form = weight.codes, Kernel.PACK_INT4, MatrixFormat.INT4
             case dense:
                 self._values = empty_weights(count, torch.bfloat16)
-                source, pack, form = dense, kernels.pack_bf16, MatrixFormat.BF16
-        pack(source.data_ptr(), self._outputs, self._inputs, self._values.data_ptr())
+                source, pack, form = dense, Kernel.PACK_BF16, MatrixFormat.BF16
+        source, target = source.contiguous(), self._values.data_ptr()
+        kernels.call(pack, PackCall(source.data_ptr(), self._outputs, self._inputs, target))
         self._bias = None if bias is None else functional.pad(bias, (0, padding))
         # Addresses into the tensors above, which live as long as this object.
-        self._matrix = MatrixArguments(
-            self._values.data_ptr(),
+        matrix = calls.Matrix(
+            target,
             None if self._scales is None else self._scales.data_ptr(),
             None if self._bias is None else self._bias.data_ptr(),
             self._outputs,
             self._inputs,
             form,
         )
+        self._matrix = pointer(matrix)
 
     def multiply(self, x: Tensor) -> Tensor:
         """As `Matrix.multiply`."""
-        x = x.contiguous()
-        product = x.new_empty(len(x), self._outputs)
-        self._kernels.linear(self._matrix, x.data_ptr(), len(x), product.data_ptr())
-        return product
+        return self._multiply(Kernel.LINEAR, x, self._outputs)
 
-    def multiply_gated(self, x: Tensor, activation: int) -> Tensor:
+    def multiply_gated(self, x: Tensor, activation: Kernel) -> Tensor:
         """As `Matrix.multiply` for panels of 16 gates and their 16 values, activated and multiplied."""
-        x = x.contiguous()
-        product = x.new_empty(len(x), self._outputs // 2)
-        self._kernels.gated(self._matrix, x.data_ptr(), len(x), product.data_ptr(), activation)
-        return product
+        return self._multiply(activation, x, self._outputs // 2)
 
     def rows(self, ids: Tensor) -> Tensor:
         """As `EmbeddingMatrix.rows`; not for four-bit weights."""
-        rows = torch.empty(len(ids), self._inputs, dtype=torch.bfloat16)
-        self._kernels.unpack_rows(self._matrix, ids.data_ptr(), len(ids), rows.data_ptr())
+        rows = self._kernels.empty(len(ids), self._inputs)
+        call = RowsCall(self._matrix, ids.data_ptr(), len(ids), rows.data_ptr())
+        self._kernels.call(Kernel.UNPACK_ROWS, call)
         return rows
+
+    def _multiply(self, kernel: Kernel, x: Tensor, outputs: int) -> Tensor:
+        if not x.is_contiguous():
+            x = x.contiguous()
+        product = self._kernels.empty(len(x), outputs)
+        self._kernels.call(kernel, LinearCall(self._matrix, x.data_ptr(), len(x), product.data_ptr()))
+        return product
 
 
 class PackedGatedMatrix:
     """A gated MLP's first half, whose products never reach the memory."""
 
-    def __init__(self, matrix: PackedMatrix, activation: int) -> None:
+    def __init__(self, matrix: PackedMatrix, activation: Kernel) -> None:
         self._matrix = matrix
         self._activation = activation
 
@@ -112,10 +135,10 @@ class CpuOperations:
         """As `Operations.gated_matrix`; biased ones, which no known family has, are torch's."""
         outputs, inputs = weight.shape
         fits = inputs % INNER_MULTIPLE == 0 and outputs % PANEL == 0
-        if not fits or bias is not None or activation not in ACTIVATION_CODES:
+        if not fits or bias is not None or activation not in GATED_KERNELS:
             return GatedMatrix(self.matrix(weight, bias), activation)
         packed = PackedMatrix(self._kernels, _interleave(weight))
-        return PackedGatedMatrix(packed, ACTIVATION_CODES[activation])
+        return PackedGatedMatrix(packed, GATED_KERNELS[activation])
 
     def add_norm(
         self, hidden: Tensor, delta: Tensor | None, weight: Tensor, eps: float
@@ -124,11 +147,10 @@ class CpuOperations:
         rows, size = hidden.shape
         if size % LANES:
             return self._torch.add_norm(hidden, delta, weight, eps)
-        normed = torch.empty_like(hidden)
+        normed = self._kernels.empty(rows, size)
         added = None if delta is None else delta.data_ptr()
-        self._kernels.add_norm(
-            hidden.data_ptr(), added, weight.data_ptr(), eps, normed.data_ptr(), rows, size
-        )
+        call = NormCall(hidden.data_ptr(), added, weight.data_ptr(), normed.data_ptr(), rows, size, eps)
+        self._kernels.call(Kernel.ADD_NORM, call)
         return hidden, normed
 
     def norm_heads(self, heads: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -136,9 +158,10 @@ class CpuOperations:
         tokens, count, head_dim = heads.shape
         if head_dim % LANES:
             return self._torch.norm_heads(heads, weight, eps)
-        self._kernels.norm_heads(
+        call = HeadNormCall(
             heads.data_ptr(), heads.stride(0), tokens, count, head_dim, weight.data_ptr(), eps
         )
+        self._kernels.call(Kernel.NORM_HEADS, call)
         return heads
 
     def rotate(self, heads: Tensor, rotation: Rotation) -> Tensor:
@@ -147,7 +170,7 @@ class CpuOperations:
         half = rotation.cos.shape[-1] // 2
         if half % LANES:
             return self._torch.rotate(heads, rotation)
-        self._kernels.rotate(
+        call = RotationCall(
             heads.data_ptr(),
             heads.stride(0),
             tokens,
@@ -157,6 +180,7 @@ class CpuOperations:
             rotation.sin.data_ptr(),
             half,
         )
+        self._kernels.call(Kernel.ROTATE, call)
         return heads
 
     def greedy(self, logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -164,9 +188,10 @@ class CpuOperations:
         rows, vocabulary = logits.shape
         tokens = torch.empty(rows, dtype=torch.int64)
         logprobs = torch.empty(rows, dtype=torch.float32)
-        self._kernels.greedy(
+        call = GreedyCall(
             logits.data_ptr(), logits.stride(0), rows, vocabulary, tokens.data_ptr(), logprobs.data_ptr()
         )
+        self._kernels.call(Kernel.GREEDY, call)
         return tokens, logprobs
 
 

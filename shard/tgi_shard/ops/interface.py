@@ -70,4 +70,4 @@ class Operations(Protocol):
         """Turn [tokens, heads, head_dim] queries or keys; `heads` may be overwritten."""
 
     def greedy(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """The likeliest token of each row and its log-probability: [rows] int64 and [rows] float32."""
+        """The likeliest token of each row and its log-probability; see `GreedyKernel`."""

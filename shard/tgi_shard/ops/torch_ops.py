@@ -9,6 +9,7 @@ from tgi_shard.layers.rope import Rotation
 from tgi_shard.ops.interface import EmbeddingMatrix, Matrix
 from tgi_shard.ops.torch_quantized import TorchInt4Matrix, TorchInt8Matrix
 from tgi_shard.quantization.weights import Int4Weight, Int8Weight, Weight
+from tgi_shard.sampling.greedy import torch_greedy
 
 
 class TorchMatrix(nn.Module):
@@ -95,5 +96,4 @@ class TorchOperations:
 
     def greedy(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """As `Operations.greedy`."""
-        best = logits.max(-1)
-        return best.indices, best.values.float() - logits.float().logsumexp(-1)
+        return torch_greedy(logits)

@@ -77,7 +77,7 @@ class Server:
 
     def __init__(self, model: CausalLM, num_blocks: int = 80) -> None:
         self.model = model
-        self.block_size = model.attention.block_size
+        self.block_size = model.backend.attention.block_size
         world_size = model.embedding.collective.world.size
         self.cache = KVCache(
             model.config,

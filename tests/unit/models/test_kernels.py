@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from tgi_shard.attention.cpu_backend import CpuAttention
 from tgi_shard.backend import Backend
+from tgi_shard.kernels.graphs import CpuGraphs
 from tgi_shard.kernels.library import CpuKernels
 from tgi_shard.models.causal_lm import CausalLM
 from tgi_shard.ops.cpu_ops import CpuOperations
@@ -40,7 +41,7 @@ class Models:
     def __init__(self, kernels: CpuKernels, family: str, settings: dict[str, Any]) -> None:
         self.theirs = random_model(family, torch.bfloat16, **settings)
         self.wide: PreTrainedModel = random_model(family, **settings).bfloat16().float()
-        backend = Backend(CpuOperations(kernels), CpuAttention(kernels))
+        backend = Backend(CpuOperations(kernels), CpuAttention(kernels), CpuGraphs(kernels))
         self.ours = load(config_json(self.theirs), checkpoint(self.theirs), torch.bfloat16, backend=backend)
 
 

@@ -38,7 +38,8 @@ struct Layout {
 };
 
 // One layer's tensors; strides are from token to token, in values.
-struct Heads {
+struct AttentionCall {
+    const Layout* layout;
     const bf16 *query, *key, *value;
     int64_t query_stride, key_stride, value_stride;
     bf16 *keys, *values;  // the cache
@@ -52,7 +53,7 @@ struct Heads {
 
 namespace {
 
-void write_token(const Layout& layout, const Heads& heads, int64_t token, int64_t head) {
+void write_token(const Layout& layout, const AttentionCall& heads, int64_t token, int64_t head) {
     const int64_t slot = layout.slots[token], dim = heads.head_dim, offset = slot % BLOCK;
     const int64_t base = (slot / BLOCK * heads.kv_heads + head) * BLOCK * dim;
     const bf16* key = heads.key + token * heads.key_stride + head * dim;
@@ -67,7 +68,7 @@ void write_token(const Layout& layout, const Heads& heads, int64_t token, int64_
 
 // Clears the values behind a sequence's last token if this step began the block: the weights of keys that
 // nobody sees are zero, but zero times a NaN that another request left there would be NaN.
-void clear_rest(const Layout& layout, const Heads& heads, int64_t sequence, int64_t head) {
+void clear_rest(const Layout& layout, const AttentionCall& heads, int64_t sequence, int64_t head) {
     const int64_t last = layout.starts[sequence + 1] - 1, length = last + 1 - layout.starts[sequence];
     const int64_t slot = layout.slots[last], dim = heads.head_dim, offset = slot % BLOCK;
     if (length <= offset) return;
@@ -103,19 +104,19 @@ void weigh_row(Tile& tile, int row, int64_t start, int count, float scale, int64
     Floats highest = load(scores);
     for (int i = LANES; i < count; i += LANES) highest = larger(highest, load(scores + i));
     const float before = tile.largest_score[row];
-    float now = largest(highest) * scale;
+    float now = largest(highest);
     now = now > before ? now : before;
     // A row that has seen no key yet: any finite number will do.
     const float origin = now == -INFINITY ? 0.0f : now;
     Floats sums{};
     for (int i = 0; i < count; i += LANES) {
-        const Floats weights = rounded(exp2(load(scores + i) * scale - origin));
+        const Floats weights = rounded(exp2((load(scores + i) - origin) * scale));
         sums += weights;
         store(tile.weights + row * GROUP + i, weights);
     }
     tile.largest_score[row] = now;
     if (now != before) {
-        const float shrink = exp2(splat(before - origin))[0];
+        const float shrink = exp2(splat((before - origin) * scale))[0];
         tile.weight_sum[row] *= shrink;
         float* total = tile.total + row * dim;
         for (int64_t i = 0; i < dim; i += LANES) store(total + i, load(total + i) * shrink);
@@ -123,7 +124,7 @@ void weigh_row(Tile& tile, int row, int64_t start, int count, float scale, int64
     tile.weight_sum[row] += sum(sums);
 }
 
-void attend_tile(Tiles& tiles, Tile& tile, const Layout& layout, const Heads& heads, int64_t index, int64_t head) {
+void attend_tile(Tiles& tiles, Tile& tile, const Layout& layout, const AttentionCall& heads, int64_t index, int64_t head) {
     const int64_t sequence = layout.tile_sequences[index], first_row = layout.tile_rows[index];
     const int64_t start = layout.starts[sequence], length = layout.starts[sequence + 1] - start;
     const int64_t prefix = layout.contexts[sequence] - length;
@@ -176,9 +177,15 @@ void attend_tile(Tiles& tiles, Tile& tile, const Layout& layout, const Heads& he
 
 extern "C" {
 
-void tgi_attend(const Layout* layout, const Heads* heads) {
+// Fewer keys than this are attended before a second thread would have woken up.
+constexpr int64_t ALONE = 256;
+
+void tgi_attend(const AttentionCall* heads) {
+    const Layout* layout = heads->layout;
+    int64_t keys = 0;
+    for (int64_t tile = 0; tile < layout->tiles; ++tile) keys += layout->contexts[layout->tile_sequences[tile]];
     const int64_t writes = layout->tokens * heads->kv_heads, work = layout->tiles * heads->kv_heads;
-#pragma omp parallel
+#pragma omp parallel if (keys * heads->kv_heads > ALONE)
     {
 #pragma omp for schedule(static) nowait
         for (int64_t i = 0; i < layout->sequences * heads->kv_heads; ++i)

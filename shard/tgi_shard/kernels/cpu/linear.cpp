@@ -50,7 +50,7 @@ struct Plain {
 };
 
 // exp(x) / (1 + exp(x))
-inline Floats logistic(Floats x) { return 1.0f / (1.0f + exp2(larger(x * -1.44269504f, splat(-126.0f)))); }
+inline Floats logistic(Floats x) { return 1.0f / (1.0f + exp2(x * -1.44269504f)); }
 
 inline Floats silu(Floats x) { return x * logistic(x); }
 
@@ -120,22 +120,29 @@ void multiply_as_packed(const Product& product, Finish finish) {
 
 extern "C" {
 
+struct LinearCall {
+    const Matrix* matrix;
+    const bf16* inputs;  // [rows][matrix.inner]
+    int64_t rows;
+    bf16* outputs;  // [rows][matrix.columns], or half as many if gated
+};
+
 // Returns 0 if this process may use what the kernels were compiled for.
 int tgi_prepare() { return allow_tiles() ? 0 : -1; }
 
-// outputs[rows][matrix.columns]
-void tgi_linear(const Matrix* matrix, const bf16* inputs, int64_t rows, bf16* outputs) {
-    multiply_as_packed(Product{*matrix, inputs, rows, outputs, matrix->columns}, Plain{});
+void tgi_linear(const LinearCall* call) {
+    multiply_as_packed(Product{*call->matrix, call->inputs, call->rows, call->outputs, call->matrix->columns}, Plain{});
 }
 
-// outputs[rows][matrix.columns / 2]: the activation, 0 for SiLU and 1 for GELU's tanh form, of the gates times
-// the values. The matrix alternates between 16 columns of gates and 16 of values.
-void tgi_gated(const Matrix* matrix, const bf16* inputs, int64_t rows, bf16* outputs, int activation) {
-    const Product product{*matrix, inputs, rows, outputs, matrix->columns / 2};
-    if (activation == 0)
-        multiply_as_packed(product, Gated<silu>{});
-    else
-        multiply_as_packed(product, Gated<gelu_tanh>{});
+// The activation of the gates times the values. The matrix alternates between 16 columns of gates and 16 of values.
+void tgi_gated_silu(const LinearCall* call) {
+    const int64_t columns = call->matrix->columns / 2;
+    multiply_as_packed(Product{*call->matrix, call->inputs, call->rows, call->outputs, columns}, Gated<silu>{});
+}
+
+void tgi_gated_gelu_tanh(const LinearCall* call) {
+    const int64_t columns = call->matrix->columns / 2;
+    multiply_as_packed(Product{*call->matrix, call->inputs, call->rows, call->outputs, columns}, Gated<gelu_tanh>{});
 }
 
 }

@@ -27,17 +27,26 @@ void pack(const Value* weights, int64_t columns, int64_t inner, Value* packed) {
 
 extern "C" {
 
-void tgi_pack_bf16(const bf16* weights, int64_t columns, int64_t inner, bf16* packed) {
-    pack(weights, columns, inner, packed);
+struct PackCall {
+    const void* weights;  // [columns][inner]
+    int64_t columns, inner;
+    void* packed;
+};
+
+void tgi_pack_bf16(const PackCall* call) {
+    pack(static_cast<const bf16*>(call->weights), call->columns, call->inner, static_cast<bf16*>(call->packed));
 }
 
-void tgi_pack_int8(const int8_t* codes, int64_t columns, int64_t inner, int8_t* packed) {
-    pack(codes, columns, inner, packed);
+void tgi_pack_int8(const PackCall* call) {
+    pack(static_cast<const int8_t*>(call->weights), call->columns, call->inner, static_cast<int8_t*>(call->packed));
 }
 
-// codes[columns][inner], a byte from 0 to 15 each.
-void tgi_pack_int4(const uint8_t* codes, int64_t columns, int64_t inner, uint32_t* packed) {
+// The weights are codes, a byte from 0 to 15 each.
+void tgi_pack_int4(const PackCall* call) {
     constexpr int CODES = 8;  // of a word
+    const uint8_t* codes = static_cast<const uint8_t*>(call->weights);
+    uint32_t* packed = static_cast<uint32_t*>(call->packed);
+    const int64_t columns = call->columns, inner = call->inner;
 #pragma omp parallel for schedule(static)
     for (int64_t block = 0; block < count_blocks(columns); ++block)
         for (int64_t word = 0; word < block_values(inner) / CODES; ++word) {
@@ -53,9 +62,19 @@ void tgi_pack_int4(const uint8_t* codes, int64_t columns, int64_t inner, uint32_
         }
 }
 
-// The weights of some columns, in the order of `ids`: rows[count][inner]. Not for INT4.
-void tgi_unpack_rows(const Matrix* matrix, const int64_t* ids, int64_t count, bf16* rows) {
-    const int64_t inner = matrix->inner;
+struct RowsCall {
+    const Matrix* matrix;  // not INT4
+    const int64_t* ids;
+    int64_t count;
+    bf16* rows;  // [count][matrix.inner]
+};
+
+// The weights of some columns, in the order of `ids`.
+void tgi_unpack_rows(const RowsCall* call) {
+    const Matrix* matrix = call->matrix;
+    const int64_t inner = matrix->inner, count = call->count;
+    const int64_t* ids = call->ids;
+    bf16* rows = call->rows;
 #pragma omp parallel for schedule(static) if (count > 16)
     for (int64_t row = 0; row < count; ++row) {
         const int64_t begin = ids[row] / LANES * block_values(inner) + ids[row] % LANES * 2;

@@ -57,6 +57,7 @@ class Tiles {
             config.row_bytes[tile] = 64;
             config.rows[tile] = uint8_t(tile_rows[tile]);
         }
+        asm volatile("" ::: "memory");
         _tile_loadconfig(&config);
     }
 
@@ -68,6 +69,8 @@ class Tiles {
 template <bool ADD>
 inline void multiply(Tiles& tiles, int rows, const bf16* left, int64_t left_stride, const bf16* first,
                      const bf16* second, int64_t inner, float* product, int64_t product_stride) {
+    // The intrinsics do not say that they read memory: what was stored for them has to be stored by now.
+    asm volatile("" ::: "memory");
     tiles.shape(rows);
     const int64_t row_bytes = left_stride * 2, product_bytes = product_stride * 4;
     const bool two = rows > TILE_ROWS;

@@ -54,6 +54,10 @@ inline Blocks unpack_panel(int64_t panel, int64_t start, int64_t count, bf16* to
     return {to, second};
 }
 
+// Unpacking and multiplying take turns, and memory must not be idle during either: every line that is unpacked
+// asks for the one that lies as far ahead as a chunk of the panel.
+inline void ask_for(const void* line) { __builtin_prefetch(line, 0, 2); }
+
 // Stores two vectors of 16 values behind each other.
 inline void store_both(bf16* to, Floats low, Floats high) {
 #if defined(__AVX512BF16__)
@@ -73,8 +77,12 @@ struct Int8Panels {
         return unpack_panel(panel, start, count, to, [&](int64_t block, int64_t first, int64_t n, bf16* out) {
             const int8_t* from = static_cast<const int8_t*>(matrix.values) + block * block_values(matrix.inner) +
                                  block_values(first);
-            for (int64_t i = 0; i < block_values(n); i += 2 * LANES)
+            const int64_t ahead = 2 * block_values(n);
+            for (int64_t i = 0; i < block_values(n); i += 4 * LANES) {
+                ask_for(from + i + ahead);
                 store_both(out + i, widen(from + i), widen(from + i + LANES));
+                store_both(out + i + 2 * LANES, widen(from + i + 2 * LANES), widen(from + i + 3 * LANES));
+            }
         });
     }
 };
@@ -98,6 +106,7 @@ struct Int4Panels {
                 for (int word = 0; word < GROUP_VALUES; word += int(CODES) * LANES, from += 64) {
                     Words codes;
                     memcpy(&codes, from, sizeof codes);
+                    ask_for(from + block_values(n));
                     for (int i = 0; i < CODES; i += 2, out += 2 * LANES, codes >>= 8)
                         store_both(out, lowest_bits(codes) * scale_low + offset_low,
                                    lowest_bits(codes >> 4) * scale_high + offset_high);
