@@ -110,9 +110,9 @@ void weigh_row(Tile& tile, int row, int64_t start, int count, float scale, int64
     const float origin = now == -INFINITY ? 0.0f : now;
     Floats sums{};
     for (int i = 0; i < count; i += LANES) {
-        const Floats weights = rounded(exp2((load(scores + i) - origin) * scale));
-        sums += weights;
-        store(tile.weights + row * GROUP + i, weights);
+        const Halves weights = narrow(exp2((load(scores + i) - origin) * scale));
+        sums += widen(weights);
+        memcpy(tile.weights + row * GROUP + i, &weights, sizeof weights);
     }
     tile.largest_score[row] = now;
     if (now != before) {
@@ -151,16 +151,18 @@ void attend_tile(Tiles& tiles, Tile& tile, const Layout& layout, const Attention
         const int count = int((group_end < end ? group_end : end) - block);
         for (int i = 0; i < count; ++i) {
             const bf16* keys = heads.keys + (table[block + i] * heads.kv_heads + head) * block_size;
-            multiply<false>(tiles, tile.rows, tile.query, dim, keys, keys + block_values(dim), dim,
-                            tile.scores + i * BLOCK, GROUP);
+            const Blocks panel{keys, keys + block_values(dim)};
+            multiply<false>(tiles, tile.rows, tile.query, dim, panel, dim, tile.scores + i * BLOCK, GROUP);
         }
         for (int row = 0; row < tile.rows; ++row)
             weigh_row(tile, row, block * BLOCK, count * BLOCK, heads.scale * LOG2_E, dim);
-        for (int i = 0; i < count; ++i) {
-            const bf16* values = heads.values + (table[block + i] * heads.kv_heads + head) * block_size;
-            for (int64_t d = 0; d < dim; d += COLUMNS, values += 2 * block_values(BLOCK))
-                multiply<true>(tiles, tile.rows, tile.weights + i * BLOCK, GROUP, values,
-                               values + block_values(BLOCK), BLOCK, tile.total + d, dim);
+        for (int64_t d = 0; d < dim; d += COLUMNS) {
+            const auto panel = [&](int64_t key) {
+                const int64_t place = table[block + key / BLOCK] * heads.kv_heads + head;
+                const bf16* values = heads.values + place * block_size + d * BLOCK;
+                return Blocks{values, values + block_values(BLOCK)};
+            };
+            multiply<true>(tiles, tile.rows, tile.weights, GROUP, panel, count * BLOCK, tile.total + d, dim);
         }
         block += count;
     }

@@ -81,9 +81,9 @@ void multiply_panel(const Panels& panels, const Product& product, int64_t panel,
             const bf16* inputs = product.inputs + row * inner + i;
             float* sums = totals + (row - start) * COLUMNS;
             if (i == 0)
-                multiply<false>(tiles, rows, inputs, inner, blocks.first, blocks.second, count, sums, COLUMNS);
+                multiply<false>(tiles, rows, inputs, inner, blocks, count, sums, COLUMNS);
             else
-                multiply<true>(tiles, rows, inputs, inner, blocks.first, blocks.second, count, sums, COLUMNS);
+                multiply<true>(tiles, rows, inputs, inner, blocks, count, sums, COLUMNS);
         }
     }
     for (int64_t row = start; row < stop; ++row) finish(product, panel, row, totals + (row - start) * COLUMNS);

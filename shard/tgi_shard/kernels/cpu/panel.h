@@ -21,10 +21,17 @@ constexpr int ROWS = 32;        // of a product
 constexpr int COLUMNS = 32;     // of a panel
 constexpr int TILE_ROWS = 16;
 constexpr int TILE_INNER = 32;  // values a row of a tile holds
-constexpr int TILE_VALUES = TILE_ROWS * TILE_INNER;
 
 // Values that a block of 16 columns takes.
 inline int64_t block_values(int64_t inner) { return inner * LANES; }
+
+// The two blocks of a panel, from some inner value on.
+struct Blocks {
+    const bf16 *first, *second;
+
+    // At an inner value further on, a multiple of 32: what a product asks its panel.
+    Blocks operator()(int64_t inner) const { return {first + block_values(inner), second + block_values(inner)}; }
+};
 
 #if defined(__AMX_BF16__)
 
@@ -65,10 +72,10 @@ class Tiles {
     int rows_ = 0;
 };
 
-// product[rows][32] (+)= left[rows][inner] * (first | second), `inner` a multiple of 32.
-template <bool ADD>
-inline void multiply(Tiles& tiles, int rows, const bf16* left, int64_t left_stride, const bf16* first,
-                     const bf16* second, int64_t inner, float* product, int64_t product_stride) {
+// product[rows][32] (+)= left[rows][inner] * panel, `inner` a multiple of 32; panel(i) answers the Blocks at i.
+template <bool ADD, typename Panel>
+inline void multiply(Tiles& tiles, int rows, const bf16* left, int64_t left_stride, const Panel& panel,
+                     int64_t inner, float* product, int64_t product_stride) {
     // The intrinsics do not say that they read memory: what was stored for them has to be stored by now.
     asm volatile("" ::: "memory");
     tiles.shape(rows);
@@ -90,10 +97,11 @@ inline void multiply(Tiles& tiles, int rows, const bf16* left, int64_t left_stri
     }
     if (two) {
         const bf16* left_lower = left + TILE_ROWS * left_stride;
-        for (int64_t i = 0; i < inner; i += TILE_INNER, first += TILE_VALUES, second += TILE_VALUES) {
-            _tile_loadd(6, first, 64);
+        for (int64_t i = 0; i < inner; i += TILE_INNER) {
+            const Blocks blocks = panel(i);
+            _tile_loadd(6, blocks.first, 64);
             _tile_loadd(4, left + i, row_bytes);
-            _tile_loadd(7, second, 64);
+            _tile_loadd(7, blocks.second, 64);
             _tile_loadd(5, left_lower + i, row_bytes);
             _tile_dpbf16ps(0, 4, 6);
             _tile_dpbf16ps(1, 4, 7);
@@ -103,10 +111,11 @@ inline void multiply(Tiles& tiles, int rows, const bf16* left, int64_t left_stri
         _tile_stored(2, lower, product_bytes);
         _tile_stored(3, lower + LANES, product_bytes);
     } else {
-        for (int64_t i = 0; i < inner; i += TILE_INNER, first += TILE_VALUES, second += TILE_VALUES) {
-            _tile_loadd(6, first, 64);
+        for (int64_t i = 0; i < inner; i += TILE_INNER) {
+            const Blocks blocks = panel(i);
+            _tile_loadd(6, blocks.first, 64);
             _tile_loadd(4, left + i, row_bytes);
-            _tile_loadd(7, second, 64);
+            _tile_loadd(7, blocks.second, 64);
             _tile_dpbf16ps(0, 4, 6);
             _tile_dpbf16ps(1, 4, 7);
         }
@@ -136,33 +145,36 @@ inline Floats multiply_pair(Floats total, const bf16* pair, const bf16* columns)
 #endif
 }
 
-template <bool ADD, int COUNT>
-inline void multiply_rows(const bf16* left, int64_t left_stride, const bf16* first, const bf16* second,
-                          int64_t inner, float* product, int64_t product_stride) {
+template <bool ADD, int COUNT, typename Panel>
+inline void multiply_rows(const bf16* left, int64_t left_stride, const Panel& panel, int64_t inner,
+                          float* product, int64_t product_stride) {
     Floats totals[COUNT][2];
     for (int row = 0; row < COUNT; ++row)
         for (int half = 0; half < 2; ++half)
             totals[row][half] = ADD ? load(product + row * product_stride + half * LANES) : Floats{};
-    for (int64_t i = 0; i < inner; i += 2)
-        for (int row = 0; row < COUNT; ++row) {
-            const bf16* pair = left + row * left_stride + i;
-            totals[row][0] = multiply_pair(totals[row][0], pair, first + i * LANES);
-            totals[row][1] = multiply_pair(totals[row][1], pair, second + i * LANES);
-        }
+    for (int64_t i = 0; i < inner; i += TILE_INNER) {
+        const Blocks blocks = panel(i);
+        for (int64_t j = 0; j < TILE_INNER; j += 2)
+            for (int row = 0; row < COUNT; ++row) {
+                const bf16* pair = left + row * left_stride + i + j;
+                totals[row][0] = multiply_pair(totals[row][0], pair, blocks.first + block_values(j));
+                totals[row][1] = multiply_pair(totals[row][1], pair, blocks.second + block_values(j));
+            }
+    }
     for (int row = 0; row < COUNT; ++row)
         for (int half = 0; half < 2; ++half)
             store(product + row * product_stride + half * LANES, totals[row][half]);
 }
 
-// product[rows][32] (+)= left[rows][inner] * (first | second), `inner` a multiple of 32.
-template <bool ADD>
-inline void multiply(Tiles&, int rows, const bf16* left, int64_t left_stride, const bf16* first,
-                     const bf16* second, int64_t inner, float* product, int64_t product_stride) {
+// product[rows][32] (+)= left[rows][inner] * panel, `inner` a multiple of 32; panel(i) answers the Blocks at i.
+template <bool ADD, typename Panel>
+inline void multiply(Tiles&, int rows, const bf16* left, int64_t left_stride, const Panel& panel, int64_t inner,
+                     float* product, int64_t product_stride) {
     constexpr int GROUP = 4;  // rows whose totals fit into registers beside the panel
     for (; rows >= GROUP; rows -= GROUP, left += GROUP * left_stride, product += GROUP * product_stride)
-        multiply_rows<ADD, GROUP>(left, left_stride, first, second, inner, product, product_stride);
+        multiply_rows<ADD, GROUP>(left, left_stride, panel, inner, product, product_stride);
     for (; rows > 0; --rows, left += left_stride, product += product_stride)
-        multiply_rows<ADD, 1>(left, left_stride, first, second, inner, product, product_stride);
+        multiply_rows<ADD, 1>(left, left_stride, panel, inner, product, product_stride);
 }
 
 #endif

@@ -10,7 +10,7 @@ namespace tgi {
 enum class Format : int64_t { BF16 = 0, INT8 = 1, INT4 = 2 };
 
 constexpr int64_t INT4_GROUP = 32;  // inner values of a column that share a scale: a tile's
-constexpr int64_t CHUNK = 1024;     // inner values that are unpacked at once: a panel of them fits the L1 cache
+constexpr int64_t CHUNK = 288;       // inner values that are multiplied at once: a panel of them stays in the L1 cache
 
 }  // namespace tgi
 
@@ -30,10 +30,6 @@ struct Matrix {
 }
 
 namespace tgi {
-
-struct Blocks {
-    const bf16 *first, *second;
-};
 
 struct Bf16Panels {
     const Matrix& matrix;
