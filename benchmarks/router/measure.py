@@ -29,6 +29,9 @@ _PACKAGES = ("aiohttp", "grpcio", "msgspec", "protobuf", "uvloop")
 _PROMPT_WORDS = 20
 _WARM_UP_TOKENS = 50
 _MAX_CONCURRENT_REQUESTS = 1024
+# A run during which others took more of the router's processor is tried again, so many times in all.
+_MOST_DISTURBANCE = 0.02
+_ATTEMPTS = 8
 
 
 def record_router(cases: Sequence[RouterCase], rounds: int, name: str) -> RouterRecord:
@@ -61,14 +64,26 @@ def record_router(cases: Sequence[RouterCase], rounds: int, name: str) -> Router
 
 async def _measure_on(step_ms: float, cases: Sequence[RouterCase], rounds: int) -> list[RouterRun]:
     """Measure cases whose steps take the same time, all on one router."""
-    runs = []
     async with _router(step_ms) as (router, port):
-        for number in range(1, rounds + 1):
-            for case in cases:
-                for route in ROUTES:
-                    runs.append(_measure(router, port, case, route, number))
-                    print(_line(runs[-1]), flush=True)
-    return runs
+        return [
+            _measure_undisturbed(router, port, case, route, number)
+            for number in range(1, rounds + 1)
+            for case in cases
+            for route in ROUTES
+        ]
+
+
+def _measure_undisturbed(
+    router: psutil.Process, port: int, case: RouterCase, route: Route, number: int
+) -> RouterRun:
+    """Measure until the router had its processor to itself; answers the least disturbed run."""
+    runs: list[RouterRun] = []
+    for attempt in range(1, _ATTEMPTS + 1):
+        runs.append(_measure(router, port, case, route, number, attempt))
+        print(_line(runs[-1]), flush=True)
+        if runs[-1].disturbance <= _MOST_DISTURBANCE:
+            break
+    return min(runs, key=lambda run: run.disturbance)
 
 
 @contextlib.asynccontextmanager
@@ -108,8 +123,10 @@ def _pinned(cpu: int, module: str, *options: str) -> list[str]:
     return ["taskset", "-c", str(cpu), sys.executable, "-m", module, *options]
 
 
-def _measure(router: psutil.Process, port: int, case: RouterCase, route: Route, number: int) -> RouterRun:
-    source = random.Random(f"{case.name} {route.path} {number}")
+def _measure(
+    router: psutil.Process, port: int, case: RouterCase, route: Route, number: int, attempt: int
+) -> RouterRun:
+    source = random.Random(f"{case.name} {route.path} {number} {attempt}")
     warm_up = _requests(source, route, case.streams, _WARM_UP_TOKENS)
     run_load(port, case.streams, warm_up, _WARM_UP_TOKENS)
     requests = list(_requests(source, route, case.streams * case.answers, case.output_tokens))
@@ -133,6 +150,7 @@ def _measure(router: psutil.Process, port: int, case: RouterCase, route: Route, 
         kernel_us=1e6 * kernel / tokens,
         # The kernel counts all three in ticks, which need not add up.
         disturbance=max(0.0, others / load.wall_s),
+        attempt=attempt,
     )
 
 

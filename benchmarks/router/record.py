@@ -38,8 +38,8 @@ class RouterRun:
             other two, of which the last is the longest.
         cpu_us: processor time that the router spent for each token, the kernel's included.
         kernel_us: the kernel's part of it.
-        disturbance: how much of its processor's time went to other processes, from 0 to 1. Where that is more
-            than a few hundredths, the figures are those of a busy machine.
+        disturbance: how much of its processor's time went to other processes, from 0 to 1.
+        attempt: which attempt this is; the ones before were more disturbed, and are not kept.
     """
 
     case: str
@@ -53,6 +53,7 @@ class RouterRun:
     cpu_us: float
     kernel_us: float
     disturbance: float
+    attempt: int
 
 
 @dataclass(frozen=True, slots=True)

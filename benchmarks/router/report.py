@@ -39,7 +39,7 @@ def render_page(record: RouterRecord) -> str:
         f"Figures are medians over the rounds ({max(run.round for run in record.runs)}), with the lowest and "
         "highest in brackets. Added: time from the shard's answer of a step to the client's receipt of a "
         "token in it. CPU: processor time of the router's process. Others: how much of its processor's time "
-        "went to other processes.",
+        "went to other processes; of the attempts at a run, the least disturbed one is kept.",
         "\n".join(_table(record)),
     ]
     return "\n\n".join(parts) + "\n"

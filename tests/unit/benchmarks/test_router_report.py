@@ -21,6 +21,7 @@ def run(number: int, tokens_per_s: float) -> RouterRun:
         cpu_us=15.0,
         kernel_us=4.0,
         disturbance=0.0,
+        attempt=1,
     )
 
 
