@@ -3,10 +3,13 @@
 import re
 import tomllib
 from fnmatch import fnmatch
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tgi_shard.kernels.build import COMPILERS
 
 ROOT = Path(__file__).parents[3]
 
@@ -30,6 +33,14 @@ def project() -> dict[str, Any]:
 def copied_from_the_tree(instructions: list[tuple[str, str]]) -> list[str]:
     copies = [rest.split() for name, rest in instructions if name == "COPY" and "--from" not in rest]
     return [source for words in copies for source in words[:-1] if not source.startswith("--")]
+
+
+def instructions_of_stage(instructions: list[tuple[str, str]], stage: str) -> list[tuple[str, str]]:
+    ends = [place for place, (name, _) in enumerate(instructions) if name == "FROM"] + [len(instructions)]
+    for start, end in pairwise(ends):
+        if instructions[start][1].endswith(f" AS {stage}"):
+            return instructions[start:end]
+    raise AssertionError(f"the recipe has no stage {stage}")
 
 
 def is_sent_to_the_builder(path: str) -> bool:
@@ -77,6 +88,18 @@ def test_it_keeps_to_the_conventions_of_tgis_image(
     entrypoint = [rest for name, rest in instructions if name == "ENTRYPOINT"][-1]
     assert entrypoint == '["text-generation-launcher"]'
     assert "text-generation-launcher" in project["scripts"]
+
+
+def test_the_stage_that_runs_has_a_compiler_and_a_cache_for_what_it_compiles(
+    instructions: list[tuple[str, str]],
+) -> None:
+    runtime = instructions_of_stage(instructions, "runtime")
+    commands = "\n".join(rest for name, rest in runtime if name == "RUN")
+    (installed,) = re.findall(r"apt-get install -y --no-install-recommends (.*?) &&", commands)
+    assert set(installed.split()) & set(COMPILERS)
+    (writable,) = re.findall(r"mkdir --mode=1777 (.*)", commands)
+    (variables,) = [rest.split() for name, rest in runtime if name == "ENV"]
+    assert {f"HF_HOME={writable.split()[0]}", f"XDG_CACHE_HOME={writable.split()[1]}"} <= set(variables)
 
 
 def test_the_default_base_has_a_python_that_the_project_runs_on(
