@@ -13,7 +13,7 @@ PORT ?= 3000
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-fast lint format proto proto-check bench bench-vllm clean
+.PHONY: help install run test test-torch test-fast lint format proto proto-check bench bench-vllm clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -37,6 +37,10 @@ $(CLIENT_VENV)/.installed: tests/integration/tgi-client-requirements.txt
 
 test: $(STAMP) $(CLIENT_VENV)/.installed ## Run every test
 	$(BIN)/python -m pytest $(ARGS)
+
+# The unit tests hold kernels and torch against each other in either case.
+test-torch: $(STAMP) $(CLIENT_VENV)/.installed ## Run the tests of real servers with torch's operations in place of the kernels
+	DISABLE_CUSTOM_KERNELS=true $(BIN)/python -m pytest tests/integration $(ARGS)
 
 test-fast: $(STAMP) ## Run the tests that take no more than a few seconds each
 	$(BIN)/python -m pytest -m "not slow" tests/unit $(ARGS)

@@ -6,27 +6,27 @@ from pathlib import Path
 
 import pytest
 
-from support.server import Launch, Server, launch, serving
+from support.server import Launch, Server, exact_options, launch, serving
 
 LOG_LINES_SHOWN = 60
 
 
 @pytest.fixture(scope="session")
 def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(tmp_path_factory.mktemp("server") / "server.log", "--dtype", "float32") as server:
+    with serving(tmp_path_factory.mktemp("server") / "server.log", *exact_options()) as server:
         yield server
 
 
 @pytest.fixture
 def server(_server: Server) -> Server:
-    """The demo model in float32 with default options; shared, so a test leaves it as it found it."""
+    """The demo model with default options; shared, so a test leaves it as it found it."""
     assert _server.alive, f"an earlier test broke the shared server:\n{_server.log}"
     return _server
 
 
 @pytest.fixture(scope="session")
 def _tight_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    options = ("--dtype", "float32", "--max-batch-size", "2", "--json-output")
+    options = (*exact_options(), "--max-batch-size", "2", "--json-output")
     environment = {"MAX_CONCURRENT_REQUESTS": "4", "MAX_BATCH_PREFILL_TOKENS": "32"}
     log_path = tmp_path_factory.mktemp("tight") / "server.log"
     with serving(log_path, *options, env=environment) as server:

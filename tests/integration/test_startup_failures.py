@@ -33,6 +33,7 @@ def fails(server: Server, *words: str, code: int | None = None) -> None:
     [
         (["--no-such-option", "3"], ["--no-such-option"]),
         (["--dtype", "int3"], ["int3", "float16", "bfloat16", "float32"]),
+        (["--quantize", "gptq"], ["gptq", "int8", "int4", "eetq", "bitsandbytes-nf4"]),
         (["--max-concurrent-requests", "many"], ["max-concurrent-requests", "many"]),
         (["--num-shard", "two"], ["num-shard", "two"]),
         (["surplus"], ["surplus"]),

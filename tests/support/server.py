@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Protocol
 
@@ -19,23 +19,16 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from support.api import Api
 from support.waiting import eventually
+from tgi_common.options import parse_boolean
+from tgi_launcher.settings import Settings
+from tgi_shard.kernels.build import COMPILERS
 
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
-# Options travel in the environment too; those of the machine must not leak into a test.
-OPTION_VARIABLES = frozenset(
-    {
-        "MODEL_ID",
-        "REVISION",
-        "DTYPE",
-        "NUM_SHARD",
-        "SHARDED",
-        "HOSTNAME",
-        "PORT",
-        "JSON_OUTPUT",
-        "SHARD_UDS_PATH",
-    }
-)
+NO_KERNELS = "DISABLE_CUSTOM_KERNELS"
+# Options travel in the environment too; those of the machine must not leak into a test. One is meant to: it
+# says what computes in the whole run.
+OPTION_VARIABLES = frozenset(option.name.upper() for option in fields(Settings)) - {NO_KERNELS}
 
 
 class ServerDiedError(AssertionError):
@@ -246,6 +239,15 @@ def serving(log_path: Path, *options: str, env: Mapping[str, str] | None = None)
         server.discard()
 
 
+def exact_options() -> tuple[str, ...]:
+    """Options by which a text does not depend on what else runs.
+
+    The kernels need none, their bits never do. What torch computes does, in bfloat16 visibly.
+    """
+    kernels = not parse_boolean(NO_KERNELS, os.environ.get(NO_KERNELS) or "false")
+    return () if kernels and any(map(shutil.which, COMPILERS)) else ("--dtype", "float32")
+
+
 def free_port() -> int:
     """A TCP port that nobody uses at the moment."""
     with socket.socket() as probe:
@@ -255,11 +257,7 @@ def free_port() -> int:
 
 
 def _environment() -> dict[str, str]:
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if name not in OPTION_VARIABLES and not name.startswith("MAX_")
-    }
+    return {name: value for name, value in os.environ.items() if name not in OPTION_VARIABLES}
 
 
 def _command_names(process: psutil.Process, names: tuple[str, ...]) -> bool:
