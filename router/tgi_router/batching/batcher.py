@@ -183,7 +183,7 @@ class Batcher:
         new = None if room is None else self._admission.choose(self._queue, room)
         if new is not None:
             self._send_prefill(new)
-        elif flight.size > 0:
+        elif flight.size > 0 and (flight.empty or not flight.brings_all):
             self._send_decode()
         else:
             return False

@@ -91,6 +91,15 @@ class Flight:
         """Whether a prompt that was cut is still being computed: the shards fill their steps with it."""
         return any(entry.chunk_length is not None and entry.last_token_at is None for entry in self.entries())
 
+    @property
+    def brings_all(self) -> bool:
+        """Whether the steps in flight bring every request its last token at most: another would be empty."""
+        coming = len(self._steps)
+        return all(
+            len(entry.output_ids) + coming >= entry.request.stopping.max_new_tokens
+            for entry in self.entries()
+        )
+
     def entries(self) -> Iterator[Entry]:
         """The requests that were sent and have not ended."""
         for batch in self.batches:

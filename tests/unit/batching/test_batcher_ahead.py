@@ -124,13 +124,13 @@ async def test_requests_sent_to_join_a_batch_that_ends_meanwhile_run_without_it(
     await nothing_is_left(bench)
 
 
-async def test_a_batch_that_ended_is_not_gone_on_with(start: StartBench) -> None:
+async def test_no_step_is_sent_ahead_of_the_one_that_brings_all_last_tokens(start: StartBench) -> None:
     bench = await start(PAGED_AHEAD)
 
-    assert await bench.generate(make_request([1, 2], 1)) == expected_ids([1, 2], 1)
+    assert await bench.generate(make_request([1, 2], 3)) == expected_ids([1, 2], 3)
 
     await nothing_is_left(bench)
-    assert bench.engine.calls == [("prefill", [0], [0]), ("decode", [0], [])]
+    assert bench.engine.calls == [("prefill", [0], [0]), ("decode", [0], [0]), ("decode", [0], [0])]
 
 
 async def test_prompts_that_are_cut_still_fill_every_step(start: StartBench) -> None:
