@@ -17,6 +17,8 @@ from tgi_shard.ops.interface import Operations
 from tgi_shard.ops.steps import EagerSteps, StepRunner
 from tgi_shard.ops.torch_ops import TorchOperations
 
+BY_TORCH = "torch's operations compute, slower than the CPU kernels"
+
 log = structlog.get_logger(__name__)
 
 
@@ -54,17 +56,20 @@ def select_backend(
     if device.type != "cpu":
         return torch_backend(dtype)
     if kernel_cache is None:
-        log.info("custom kernels are disabled: torch's operations compute, slower")
+        log.info(f"{BY_TORCH}, which are disabled")
         return torch_backend(dtype)
     if dtype is not torch.bfloat16:
-        log.info("the CPU kernels compute in bfloat16 only: torch's operations compute", dtype=str(dtype))
+        log.info(f"{BY_TORCH}, which are for bfloat16 only", dtype=str(dtype))
         return torch_backend(dtype)
     try:
         kernels = CpuKernels(build_kernels(kernel_cache))
     except KernelError as error:
-        log.warning(f"the CPU kernels cannot be used, torch's operations compute, slower: {error}")
+        log.warning(f"{BY_TORCH}: {error}")
         return torch_backend(dtype)
     operations = CpuOperations(kernels)
     if not CpuAttention.supports(head_dim):
+        log.info(
+            "torch's operations attend, slower than the CPU kernels, which take no such heads", size=head_dim
+        )
         return Backend(operations, TorchAttention(), EagerSteps())
     return Backend(operations, CpuAttention(kernels), CpuGraphs(kernels))

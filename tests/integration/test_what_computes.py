@@ -29,7 +29,7 @@ def test_the_kernels_compute_unless_the_run_is_without_them(server: Server) -> N
 def test_kernels_that_are_switched_off_are_told_of_once(start_launcher: Launch) -> None:
     server = start_launcher("--disable-custom-kernels")
     assert_answers(server)
-    assert len(lines_with(server, "custom kernels are disabled")) == 1
+    assert len(lines_with(server, "which are disabled")) == 1
     assert len(lines_with(server, BY_TORCH)) == 1
     server.stop()
 

@@ -32,8 +32,9 @@ def test_bfloat16_on_a_cpu_is_computed_by_the_kernels_in_silence(kernel_cache: P
 
 @pytest.mark.parametrize("head_dim", [8, 48, 80, 512])
 def test_heads_that_the_kernels_cannot_attend_are_left_to_torch(kernel_cache: Path, head_dim: int) -> None:
-    chosen, _ = select(kernel_cache, head_dim=head_dim)
+    chosen, logs = select(kernel_cache, head_dim=head_dim)
     assert chosen == ("cpu", "torch")
+    assert [(entry["log_level"], entry["size"]) for entry in logs] == [("info", head_dim)]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
