@@ -169,7 +169,7 @@ class Settings:
         int | None,
         _batching(
             "--max-batch-prefill-tokens",
-            help="Most prompt tokens in one step; longer prompts are cut. [default: the router's]",
+            help="Most prompt tokens in one step; longer prompts are cut. [default: 4096, on CPUs 512]",
             min=1,
             max=TOKENS_LIMIT,
         ),

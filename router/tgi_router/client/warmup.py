@@ -11,6 +11,8 @@ WARMUP_WORD = "_test "
 LEAST_BATCH_TOTAL_TOKENS = 16000
 # TGI's, too.
 DEFAULT_BATCH_PREFILL_TOKENS = 4096
+# A CPU is as fast with a few hundred prompt tokens in a step as with thousands, and other requests wait less.
+CPU_BATCH_PREFILL_TOKENS = 512
 
 
 class LimitsError(ValueError):
@@ -27,10 +29,11 @@ class WantedLimits:
     max_batch_total_tokens: int | None = None
     max_batch_size: int | None = None
 
-    @property
-    def largest_prefill(self) -> int:
-        """Prompt tokens of the largest step to warm up with."""
-        return self.max_batch_prefill_tokens or DEFAULT_BATCH_PREFILL_TOKENS
+    def largest_prefill(self, info: ShardInfo) -> int:
+        """Prompt tokens of the largest step to warm such shards up with."""
+        cuts_prompts_on_cpu = info.device_type == "cpu" and info.support_chunking
+        default = CPU_BATCH_PREFILL_TOKENS if cuts_prompts_on_cpu else DEFAULT_BATCH_PREFILL_TOKENS
+        return self.max_batch_prefill_tokens or default
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,7 @@ def warmup_request(wanted: WantedLimits, info: ShardInfo) -> pb.WarmupRequest:
     request ids, which are all 0 there.
     """
     requests: list[pb.Request] = []
-    left = wanted.largest_prefill
+    largest = left = wanted.largest_prefill(info)
     while left > 0 and (wanted.max_batch_size is None or len(requests) < wanted.max_batch_size):
         length = min(wanted.max_input_tokens or left, left)
         requests.append(_warmup_prompt(len(requests), length, wanted, info))
@@ -89,7 +92,7 @@ def warmup_request(wanted: WantedLimits, info: ShardInfo) -> pb.WarmupRequest:
     return pb.WarmupRequest(
         batch=pb.Batch(id=0, requests=requests, size=len(requests), max_tokens=wanted.max_input_tokens or 0),
         max_input_tokens=wanted.max_input_tokens,
-        max_prefill_tokens=wanted.largest_prefill,
+        max_prefill_tokens=largest,
         max_total_tokens=wanted.max_total_tokens,
     )
 
@@ -136,7 +139,7 @@ def settle_limits(wanted: WantedLimits, info: ShardInfo, answer: pb.WarmupRespon
     elif wanted.max_batch_total_tokens is not None:
         batch_total = wanted.max_batch_total_tokens
     else:
-        batch_total = max(LEAST_BATCH_TOTAL_TOKENS, max_total, wanted.largest_prefill)
+        batch_total = max(LEAST_BATCH_TOTAL_TOKENS, max_total, wanted.largest_prefill(info))
     longest = _longest_that_fits(batch_total, info)
     if max_total > longest and wanted.max_total_tokens is None:
         max_total = longest
@@ -147,7 +150,9 @@ def settle_limits(wanted: WantedLimits, info: ShardInfo, answer: pb.WarmupRespon
         max_input_tokens=max_input,
         max_total_tokens=max_total,
         # A default that nobody asked for gives way to what there is.
-        max_batch_prefill_tokens=min(wanted.largest_prefill, batch_total) if prefill is None else prefill,
+        max_batch_prefill_tokens=min(wanted.largest_prefill(info), batch_total)
+        if prefill is None
+        else prefill,
         max_batch_total_tokens=batch_total,
         max_batch_size=wanted.max_batch_size,
         shard=info,

@@ -1,5 +1,6 @@
 """Start-up: the warmup batch, and the limits that follow from the answer."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from tgi_proto import generate_pb2 as pb
 from tgi_router.client.group import ShardGroup
 from tgi_router.client.messages import ShardInfo
 from tgi_router.client.warmup import (
+    CPU_BATCH_PREFILL_TOKENS,
+    DEFAULT_BATCH_PREFILL_TOKENS,
     LimitsError,
     ServerLimits,
     WantedLimits,
@@ -140,9 +143,20 @@ class TestTheLimits:
         limits = settle_limits(
             WantedLimits(),
             info_of(PAGED),
-            pb.WarmupResponse(max_supported_total_tokens=800, max_input_tokens=99, max_total_tokens=100),
+            pb.WarmupResponse(max_supported_total_tokens=400, max_input_tokens=99, max_total_tokens=100),
         )
-        assert limits.max_batch_prefill_tokens == 800
+        assert limits.max_batch_prefill_tokens == 400
+
+    @pytest.mark.parametrize(
+        ("device", "tokens"), [("cpu", CPU_BATCH_PREFILL_TOKENS), ("cuda", DEFAULT_BATCH_PREFILL_TOKENS)]
+    )
+    def test_a_default_step_is_short_where_long_ones_are_no_faster(self, device: str, tokens: int) -> None:
+        info = replace(info_of(PAGED), device_type=device)
+        assert warmup_request(WantedLimits(), info).max_prefill_tokens == tokens
+
+    def test_shards_that_compute_whole_prompts_have_room_for_long_ones(self) -> None:
+        info = replace(info_of(TGI_PADDED), device_type="cpu")
+        assert warmup_request(WantedLimits(), info).max_prefill_tokens == DEFAULT_BATCH_PREFILL_TOKENS
 
     def test_a_step_must_fit_the_budget(self) -> None:
         with pytest.raises(LimitsError, match="must not exceed `max_batch_total_tokens`"):

@@ -37,7 +37,7 @@ def test_defaults_are_tgis(parsed: list[RouterSettings]) -> None:
     assert (settings.max_stop_sequences, settings.max_top_n_tokens) == (4, 5)
     assert (settings.max_client_batch_size, settings.validation_workers) == (4, 2)
     assert settings.payload_limit == 2_000_000
-    assert settings.limits.largest_prefill == 4096
+    assert settings.limits.max_batch_prefill_tokens is None
     assert settings.limits.max_input_tokens is settings.limits.max_total_tokens is None
     assert settings.limits.max_batch_total_tokens is settings.limits.max_batch_size is None
     assert (settings.policy.waiting_served_ratio, settings.policy.max_waiting_tokens) == (0.3, 20)
