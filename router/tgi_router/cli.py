@@ -58,7 +58,7 @@ def route(
         int | None,
         option(
             "--max-batch-prefill-tokens",
-            help="Prompt tokens computed in one step; if not given 4096, on CPUs 512, or what the memory holds.",
+            help="Prompt tokens in one step; if not given 4096, on CPUs 512, or what the memory holds.",
             min=1,
             max=TOKENS_LIMIT,
         ),
