@@ -37,11 +37,11 @@ def test_a_second_run_of_the_same_64_streams_gives_the_same_answers(server: Serv
 
 
 @pytest.mark.slow
-def test_bfloat16_streams_rarely_differ_from_those_alone(
+def test_bfloat16_streams_by_torch_rarely_differ_from_those_alone(
     start_launcher: Launch, record_property: Callable[[str, object], None]
 ) -> None:
-    """Rounding to 8 bits depends on the shape of a matrix product, so a near tie may fall the other way."""
-    server = start_launcher("--dtype", "bfloat16")
+    """Rounding to 8 bits depends on the shape of torch's products, so a near tie may fall the other way."""
+    server = start_launcher("--dtype", "bfloat16", "--disable-custom-kernels")
     server.wait_until_ready()
     requests = mixed_requests(STREAMS)
     together = ask_together(server.api, requests)
