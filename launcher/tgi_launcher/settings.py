@@ -49,7 +49,10 @@ class Settings:
     ] = None
     disable_custom_kernels: Annotated[
         bool,
-        _model("--disable-custom-kernels", help="Compute with torch's operations alone: slower."),
+        _model(
+            "--disable-custom-kernels",
+            help="Compute with torch's operations alone, not with the CPU kernels: slower.",
+        ),
     ] = False
     trust_remote_code: Annotated[
         bool,
