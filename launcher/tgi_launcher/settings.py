@@ -172,7 +172,7 @@ class Settings:
         int | None,
         _batching(
             "--max-batch-prefill-tokens",
-            help="Most prompt tokens in one step; longer prompts are cut. [default: 4096, on CPUs 512]",
+            help="Most prompt tokens in one step; longer prompts are cut. Default: 4096, on CPUs 512.",
             min=1,
             max=TOKENS_LIMIT,
         ),
@@ -211,7 +211,7 @@ class Settings:
         # Not read from the environment by typer: see `bind_address`.
         typer.Option(
             "--hostname",
-            help="Address to listen on; also HOSTNAME, if that is an IP address. [default: 0.0.0.0]",
+            help="Address to listen on; also HOSTNAME, if that is an IP address. Default: 0.0.0.0.",
             show_default=False,
             rich_help_panel=HTTP,
         ),
@@ -223,7 +223,7 @@ class Settings:
     cors_allow_origin: Annotated[
         list[str] | None,
         _http(
-            "--cors-allow-origin", help="Web origin that may call; can be given several times. [default: any]"
+            "--cors-allow-origin", help="Web origin that may call; can be given several times. Default: any."
         ),
     ] = None
 

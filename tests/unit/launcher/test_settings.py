@@ -66,6 +66,7 @@ def test_each_field_is_the_option_of_its_name() -> None:
     for name, option in declared().items():
         assert option.opts[0] == "--" + name.replace("_", "-")
         assert option.help
+        assert "[" not in option.help, "the command line takes it for markup and shows nothing"
         assert option.rich_help_panel
 
 
