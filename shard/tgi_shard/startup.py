@@ -91,6 +91,7 @@ def load_engine(settings: ServeSettings) -> LoadedModel:
         "model loaded",
         model_id=settings.source.model_id,
         dtype=str(dtype),
+        quantize=settings.quantize,
         device=str(platform.device),
         operations=backend.operations.name,
         attention=backend.attention.name,

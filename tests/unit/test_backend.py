@@ -25,11 +25,13 @@ def select(
     return names(backend), logs
 
 
+@pytest.mark.usefixtures("kernels")  # compiled before
 @pytest.mark.parametrize("head_dim", [32, 64, 128, 256])
 def test_bfloat16_on_a_cpu_is_computed_by_the_kernels_in_silence(kernel_cache: Path, head_dim: int) -> None:
     assert select(kernel_cache, head_dim=head_dim) == (("cpu", "cpu"), [])
 
 
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("head_dim", [8, 48, 80, 512])
 def test_heads_that_the_kernels_cannot_attend_are_left_to_torch(kernel_cache: Path, head_dim: int) -> None:
     chosen, logs = select(kernel_cache, head_dim=head_dim)

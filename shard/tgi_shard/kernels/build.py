@@ -4,12 +4,20 @@ A compile takes three seconds, so a shard waits for it when it starts. It is so 
 are not needed; any C++17 compiler will do.
 """
 
+import fcntl
 import hashlib
 import os
 import shutil
+import stat
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import structlog
+
+log = structlog.get_logger(__name__)
 
 SOURCES = Path(__file__).parent / "cpu"
 COMPILERS = ("c++", "g++", "clang++")
@@ -34,13 +42,34 @@ def build_kernels(cache: Path, compiler: str | None = None) -> Path:
     """
     path = _find_compiler(compiler)
     library = cache / f"kernels-{_fingerprint(path)}.so"
-    if not library.is_file():
-        try:
-            cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _compile(path, library)
-        except OSError as error:
-            raise KernelError(f"the kernels cannot be written to {cache}: {error.strerror}") from error
+    try:
+        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _check_private(cache)
+        if not library.is_file():
+            with _locked(cache):
+                if not library.is_file():
+                    _compile(path, library)
+    except OSError as error:
+        raise KernelError(f"the kernels cannot be kept in {cache}: {error.strerror}") from error
     return library
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Ranks start together: one compiles, the others wait."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _check_private(cache: Path) -> None:
+    """Refuse a folder that another user could put code into."""
+    found = cache.stat()
+    if found.st_uid not in (os.geteuid(), 0) or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise KernelError(f"others can write to {cache}: make it yours alone, or set XDG_CACHE_HOME")
 
 
 def _find_compiler(wanted: str | None) -> str:
@@ -51,7 +80,8 @@ def _find_compiler(wanted: str | None) -> str:
 
 
 def _compile(compiler: str, library: Path) -> None:
-    """Compile under another name first: a library that appears is whole, whoever else compiles it too."""
+    """Compile under another name first: a library that appears is whole."""
+    log.info("compiling the CPU kernels for this processor: once, some seconds", folder=str(library.parent))
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         unfinished = Path(folder) / library.name
         sources = sorted(str(path) for path in SOURCES.glob("*.cpp"))
