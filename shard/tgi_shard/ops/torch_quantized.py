@@ -6,6 +6,9 @@ from torch.nn import functional
 
 from tgi_shard.quantization.weights import INT4_GROUP, Int4Weight, Int8Weight
 
+_INPUTS_MULTIPLE = 32
+"""The eight-bit kernel for bfloat16 reads rows in whole vectors, whatever lies behind their end."""
+
 _OUTPUTS_MULTIPLE = 16
 _INNER_K_TILES = 1  # a layout choice that matters on other devices only
 
@@ -14,18 +17,21 @@ class TorchInt8Matrix:
     """Eight-bit weights."""
 
     def __init__(self, weight: Int8Weight, bias: Tensor | None, dtype: torch.dtype) -> None:
-        self._codes = weight.codes
+        self._inputs = weight.shape[1]
+        self._missing = -self._inputs % _INPUTS_MULTIPLE
+        self._codes = functional.pad(weight.codes, (0, self._missing)) if self._missing else weight.codes
         self._scales = weight.scales.to(dtype)
         self._bias = bias
 
     def multiply(self, x: Tensor) -> Tensor:
         """As `Matrix.multiply`."""
-        product = torch._weight_int8pack_mm(x.contiguous(), self._codes, self._scales)  # noqa: SLF001
+        whole = functional.pad(x, (0, self._missing)) if self._missing else x
+        product = torch._weight_int8pack_mm(whole.contiguous(), self._codes, self._scales)  # noqa: SLF001
         return product if self._bias is None else product + self._bias
 
     def rows(self, ids: Tensor) -> Tensor:
         """As `EmbeddingMatrix.rows`."""
-        return self._codes[ids] * self._scales[ids, None]
+        return self._codes[ids, : self._inputs] * self._scales[ids, None]
 
 
 class TorchInt4Matrix:
