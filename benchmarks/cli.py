@@ -1,4 +1,4 @@
-"""The command line: `python -m benchmarks` measures; its `make-checkpoint` only makes a model."""
+"""The command line: `python -m benchmarks` measures servers, its `quality` models with quantized weights."""
 
 import random
 import re
@@ -24,6 +24,7 @@ from tgi_demo import MODEL_PATH
 
 _HERE = Path(__file__).parent
 _DEMO = "tgi-demo"
+_EXAMINED = (_DEMO, "135M")
 _DTYPES = ("bfloat16", "float16", "float32")
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -96,6 +97,33 @@ def make_checkpoint(
     """Make a checkpoint with random weights, of a named shape, and a tokenizer that fits it."""
     _expect("shape", [shape], SHAPES)
     print(_ensure_checkpoint(shape, folder))
+
+
+@app.command()
+def quality(
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Repeatable: {', '.join(_EXAMINED)}.", show_default=", ".join(_EXAMINED)),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="What texts are drawn with.")] = 2_000_000,
+    checkpoints: Annotated[Path, typer.Option(help="Where random checkpoints are kept.")] = _HERE / ".cache",
+    results: Annotated[Path, typer.Option(help="Where the record is kept.")] = _HERE / "results",
+    name: Annotated[str, typer.Option(help="Name of the record.")] = "quality",
+) -> None:
+    """Compare models with quantized weights to themselves in float32, without a server."""
+    # Imports the shard, which benchmarks of servers must not.
+    from benchmarks.quality.measure import record_quality
+    from benchmarks.quality.report import save_report as save_quality
+    from benchmarks.quality.texts import demo_exam, random_exam
+    from tgi_shard.cli import cache_folder
+
+    _expect("--model", model or (), _EXAMINED)
+    exams = [
+        demo_exam(seed) if each == _DEMO else random_exam(each, _find_checkpoint(each, checkpoints), seed)
+        for each in model or _EXAMINED
+    ]
+    record = record_quality(exams, seed, _file_name(name), cache_folder("kernels"))
+    print(save_quality(record, results).read_text())
 
 
 def _expect(option: str, given: Collection[str], known: Collection[str]) -> None:
