@@ -2,11 +2,14 @@
 
 import math
 import mmap
+import time
 
 import torch
 from torch import Tensor
 
 from tgi_shard.models.config import ModelConfig
+
+_BLOCKS_AT_ONCE = 256
 
 
 def bytes_per_block(config: ModelConfig, block_size: int, dtype: torch.dtype, world_size: int) -> int:
@@ -42,6 +45,28 @@ class KVCache:
         self.block_size = block_size
         self.keys = [_zeros(shape, dtype, device) for _ in range(config.num_layers)]
         self.values = [_zeros(shape, dtype, device) for _ in range(config.num_layers)]
+
+    def touch(self, seconds: float, memory: int) -> None:
+        """Write to the last blocks of memory that the system has only promised, for a bounded time.
+
+        The first write to a page makes a step wait for it, in virtual machines up to a third of a prompt's
+        time. The last blocks are those that a router hands out first.
+
+        Args:
+            seconds: when to stop at the latest, about.
+            memory: how many bytes to write at most.
+        """
+        tensors = [*self.keys, *self.values]
+        if tensors[0].device.type != "cpu":
+            return
+        deadline = time.monotonic() + seconds
+        block_bytes = sum(tensor[0].nbytes for tensor in tensors)
+        last = max(0, self.num_blocks - memory // block_bytes)
+        for stop in range(self.num_blocks, last, -_BLOCKS_AT_ONCE):
+            for tensor in tensors:
+                tensor[max(last, stop - _BLOCKS_AT_ONCE) : stop].zero_()
+            if time.monotonic() > deadline:
+                return
 
     def tokens(self, layer: int) -> tuple[Tensor, Tensor]:
         """Keys and values of a layer seen slot by slot: two [slots, kv_heads, head_dim] views."""

@@ -22,6 +22,11 @@ from tgi_shard.text.tokenizer import ShardTokenizer
 log = structlog.get_logger(__name__)
 
 
+TOUCH_SECONDS = 3.0
+TOUCH_BYTES = 2**30
+"""How long a start may take longer, and how much of the KV cache is worth it: enough for a busy minute."""
+
+
 class NotWarmedUpError(ValueError):
     """A step was asked for before Warmup has made the KV cache."""
 
@@ -101,6 +106,7 @@ class Engine:
         self._platform.release_cached_memory()
         limits = derive_limits(request, num_blocks, block_size, self._max_length)
         cache = self._cache_maker.make(num_blocks)
+        cache.touch(TOUCH_SECONDS, TOUCH_BYTES)
         self._ready = Ready(
             ModelRunner(self._model, cache, self._platform.device, self._model.backend.operations.greedy),
             CacheShape(num_blocks, block_size, self._model.vocab_size, self._max_length),

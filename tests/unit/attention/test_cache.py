@@ -19,9 +19,16 @@ CONFIG = {
 }
 
 
-def make_cache(config: ModelConfig, world_size: int, dtype: torch.dtype) -> KVCache:
+def make_cache(
+    config: ModelConfig, world_size: int = 1, dtype: torch.dtype = torch.bfloat16, num_blocks: int = 5
+) -> KVCache:
     return KVCache(
-        config, num_blocks=5, block_size=16, dtype=dtype, device=torch.device("cpu"), world_size=world_size
+        config,
+        num_blocks=num_blocks,
+        block_size=16,
+        dtype=dtype,
+        device=torch.device("cpu"),
+        world_size=world_size,
     )
 
 
@@ -43,3 +50,22 @@ def test_what_is_written_to_a_slot_is_found_in_its_block() -> None:
     assert cache.keys[1].count_nonzero() == key.numel()
     assert not cache.keys[0].any()
     assert not cache.keys[2].any()
+
+
+def test_touching_writes_zeros_to_the_last_blocks_and_no_others() -> None:
+    cache = make_cache(read_model_config(CONFIG), num_blocks=600)
+    for tensor in (*cache.keys, *cache.values):
+        tensor.fill_(1)
+    block_bytes = sum(tensor[0].nbytes for tensor in (*cache.keys, *cache.values))
+    cache.touch(seconds=60, memory=300 * block_bytes)
+    for tensor in (*cache.keys, *cache.values):
+        assert tensor[:300].eq(1).all()
+        assert tensor[300:].eq(0).all()
+
+
+def test_touching_ends_with_its_time() -> None:
+    cache = make_cache(read_model_config(CONFIG), num_blocks=600)
+    for tensor in (*cache.keys, *cache.values):
+        tensor.fill_(1)
+    cache.touch(seconds=-1, memory=2**40)
+    assert cache.keys[0][0].eq(1).all()
