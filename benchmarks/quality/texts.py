@@ -15,7 +15,7 @@ from training import evaluate
 QUESTIONS_A_TASK = 60
 _HELD_OUT_SUMS = 200
 _END_OF_TURN = "<|im_end|>"
-_PROMPT_TOKENS, _ANSWER_TOKENS, _RANDOM_TEXTS = 32, 64, 12
+_PROMPT_TOKENS, _ANSWER_TOKENS, _RANDOM_TEXTS = 32, 64, 24
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from tgi_shard.quantization.weights import INT4_GROUP
 _LOWEST, _HIGHEST = -8, 7
 """Codes, as seen from the zero."""
 
-_RANGES = ((1.0, 1.0), (0.9, 1.0), (1.0, 0.9), (0.8, 1.0), (1.0, 0.8))
+_RANGES = ((1.0, 1.0), (0.94, 1.0), (1.0, 0.94))
 """What part of the way from the mean to the least and to the greatest weight is tried as a range."""
 
 
@@ -28,6 +28,7 @@ class _Fits:
         """Take [32, groups], whose means are zero."""
         self._groups = groups
         self._codes = torch.empty_like(groups)
+        self._products = torch.empty_like(groups)
         self._explained = groups.new_full(groups.shape[1:], -1.0)
         self.scales = torch.zeros_like(self._explained)
         self.zeros = torch.zeros_like(self._explained)
@@ -42,8 +43,8 @@ class _Fits:
         """Fit a line through the codes that these give; keep it where it explains more of the variance."""
         codes = self.codes(scales, zeros)
         means = codes.mean(0)
-        variances = codes.square().mean(0) - means.square()
-        covariances = (codes * self._groups).mean(0)
+        covariances = torch.mul(codes, self._groups, out=self._products).mean(0)
+        variances = torch.mul(codes, codes, out=self._products).mean(0) - means.square()
         slopes = covariances / divisible(variances)
         explained = slopes * covariances
         better = explained > self._explained
@@ -63,7 +64,7 @@ def fit_groups(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     means = groups.mean(0)
     groups = groups - means
     fits = _Fits(groups)
-    least, greatest = groups.aminmax(dim=0)
+    least, greatest = groups.amin(0), groups.amax(0)  # aminmax is ten times slower
     for part_below, part_above in _RANGES:
         lowest = least * part_below
         scales = (greatest * part_above - lowest) / (_HIGHEST - _LOWEST)

@@ -1,6 +1,7 @@
 """How weights are quantized, as `--quantize` asks."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import structlog
@@ -13,8 +14,8 @@ from tgi_shard.quantization.weights import INT4_GROUP, Int4Weight, Int8Weight, W
 
 log = structlog.get_logger(__name__)
 
-VALUES_AT_ONCE = 2**18
-"""Weights that are quantized at a time: their float32 copies stay in a processor's cache."""
+VALUES_AT_ONCE = 2**19
+"""Weights that a thread quantizes at a time: fewer are overhead, more no longer fit a processor's cache."""
 
 
 class QuantizationError(ValueError):
@@ -47,8 +48,11 @@ def quantize_int8(weight: Tensor) -> Int8Weight:
     Args:
         weight: [outputs, inputs].
     """
-    parts = [_int8_rows(rows.float()) for rows in _pieces(weight)]
-    return Int8Weight(*(torch.cat(part) for part in zip(*parts, strict=True)))
+    quantized = Int8Weight(
+        codes=torch.empty(weight.shape, dtype=torch.int8), scales=torch.empty(weight.shape[0])
+    )
+    _fill(_int8_rows, weight, quantized.codes, quantized.scales)
+    return quantized
 
 
 def _int8_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,14 +67,39 @@ def quantize_int4(weight: Tensor) -> Int4Weight | Int8Weight:
     Args:
         weight: [outputs, inputs]; where inputs are no multiple of 32 they get eight bits instead.
     """
-    if weight.shape[1] % INT4_GROUP:
+    outputs, inputs = weight.shape
+    if inputs % INT4_GROUP:
         return quantize_int8(weight)
-    parts = [fit_groups(rows.float()) for rows in _pieces(weight)]
-    return Int4Weight(*(torch.cat(part) for part in zip(*parts, strict=True)))
+    groups = (outputs, inputs // INT4_GROUP)
+    quantized = Int4Weight(
+        codes=torch.empty(weight.shape, dtype=torch.uint8),
+        scales=torch.empty(groups, dtype=torch.bfloat16),
+        zeros=torch.empty(groups, dtype=torch.bfloat16),
+    )
+    _fill(fit_groups, weight, quantized.codes, quantized.scales, quantized.zeros)
+    return quantized
 
 
-def _pieces(weight: Tensor) -> Iterator[Tensor]:
-    yield from torch.split(weight, max(1, VALUES_AT_ONCE // weight.shape[1]))
+def _fill(quantize: Callable[[Tensor], Iterable[Tensor]], weight: Tensor, *results: Tensor) -> None:
+    """Quantize some rows at a time into those of `results`, on as many threads as torch computes with.
+
+    Each thread computes alone: torch's own wait for each other after every operation, which takes minutes
+    where another process wants a processor too.
+    """
+
+    def fill(rows: Tensor, *places: Tensor) -> None:
+        # What a thread allocates is not given back by its allocator: nothing large, and nothing that stays.
+        for place, part in zip(places, quantize(rows.float()), strict=True):
+            place.copy_(part)
+
+    count = max(1, VALUES_AT_ONCE // weight.shape[1])
+    pieces = (torch.split(each, count) for each in (weight, *results))
+    threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            list(pool.map(fill, *pieces))
+    finally:
+        torch.set_num_threads(threads)  # the workers set it for threads to come, too
 
 
 UNQUANTIZED = Scheme("unquantized", layers=keep, head=keep)

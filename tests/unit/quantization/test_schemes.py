@@ -5,6 +5,7 @@ import torch
 from structlog.testing import capture_logs
 
 from tgi_common.choices import Quantization
+from tgi_shard.quantization import schemes
 from tgi_shard.quantization.schemes import (
     INT4,
     INT8,
@@ -14,6 +15,7 @@ from tgi_shard.quantization.schemes import (
     choose_scheme,
 )
 from tgi_shard.quantization.weights import Int4Weight, Int8Weight
+from unit.kernels.variants import computing_threads
 
 CPU = torch.device("cpu")
 
@@ -66,3 +68,30 @@ def test_a_head_has_eight_bits_at_least() -> None:
     assert isinstance(INT8.head(weight), Int8Weight)
     assert UNQUANTIZED.layers(weight) is weight
     assert UNQUANTIZED.head(weight) is weight
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_any_number_of_threads_makes_the_same_weights_and_stays_as_it_was(
+    threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schemes, "VALUES_AT_ONCE", 256)
+    weight = torch.randn(40, 64)
+    quantizers = (schemes.quantize_int8, schemes.quantize_int4)
+    dense = [quantize(weight).dense() for quantize in quantizers]
+    with computing_threads(threads):
+        again = [quantize(weight).dense() for quantize in quantizers]
+        assert torch.get_num_threads() == threads
+    assert all(map(torch.equal, dense, again))
+
+
+def test_the_number_of_threads_stays_as_it_was_if_quantizing_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(rows: torch.Tensor) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(schemes, "fit_groups", fail)
+    with computing_threads(3):
+        with pytest.raises(MemoryError):
+            schemes.quantize_int4(torch.randn(40, 64))
+        assert torch.get_num_threads() == 3
