@@ -87,6 +87,7 @@ def _fill(quantize: Callable[[Tensor], Iterable[Tensor]], weight: Tensor, *resul
     where another process wants a processor too.
     """
 
+    @torch.inference_mode()  # a thread's own, whatever the caller's
     def fill(rows: Tensor, *places: Tensor) -> None:
         # What a thread allocates is not given back by its allocator: nothing large, and nothing that stays.
         for place, part in zip(places, quantize(rows.float()), strict=True):

@@ -70,6 +70,13 @@ def test_a_head_has_eight_bits_at_least() -> None:
     assert UNQUANTIZED.head(weight) is weight
 
 
+@torch.inference_mode()
+def test_weights_are_quantized_in_inference_mode_too() -> None:
+    weight = torch.randn(40, 64)
+    for quantize in (schemes.quantize_int8, schemes.quantize_int4):
+        assert torch.allclose(quantize(weight).dense(), weight, atol=0.3)
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 def test_any_number_of_threads_makes_the_same_weights_and_stays_as_it_was(
     threads: int, monkeypatch: pytest.MonkeyPatch
