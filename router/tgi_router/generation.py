@@ -1,7 +1,7 @@
 """What travels between the HTTP side and the batching side: a checked request one way, its events back."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from msgspec import Struct
@@ -15,9 +15,33 @@ class FinishReason(StrEnum):
     STOP_SEQUENCE = "stop_sequence"
 
 
+class GrammarKind(StrEnum):
+    """The notations that a grammar may be written in."""
+
+    JSON = "json"
+    """A JSON schema, as JSON."""
+    REGEX = "regex"
+    LARK = "lark"
+    """Lark's notation as llguidance reads it, with `%json`, `%regex` and special tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """What a text must match, checked: it compiles and is within the server's bounds."""
+
+    kind: GrammarKind
+    source: str
+
+
 @dataclass(frozen=True, slots=True)
 class SamplingParameters:
-    """How tokens are chosen; every field resolved, the defaults are neutral."""
+    """How tokens are chosen; every field resolved, the defaults are neutral.
+
+    Attributes:
+        min_p: drop tokens less likely than this share of the likeliest one's probability.
+        token_bias: added to the scores of tokens, by id.
+        grammar: what the text must match.
+    """
 
     temperature: float = 1.0
     top_k: int = 0
@@ -28,15 +52,26 @@ class SamplingParameters:
     repetition_penalty: float = 1.0
     frequency_penalty: float = 0.0
     watermark: bool = False
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    token_bias: Mapping[int, float] = field(default_factory=dict)
+    grammar: Grammar | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StoppingParameters:
-    """When a generation ends."""
+    """When a generation ends.
+
+    Attributes:
+        min_new_tokens: nothing ends it before so many tokens.
+        stop_token_ids: tokens that end it as the end-of-sequence token does.
+    """
 
     max_new_tokens: int
     stop_sequences: tuple[str, ...] = ()
     ignore_eos_token: bool = False
+    min_new_tokens: int = 0
+    stop_token_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +83,7 @@ class ValidRequest:
         input_ids: the prompt's tokens, special ones included, already truncated; never empty.
         truncate: the number of prompt tokens a shard that tokenizes itself must keep (the last ones).
         prefill_logprobs: answer the prompt's log-probabilities; such a request skips the prefix cache.
+        prefill_top_n_tokens: answer so many of the likeliest tokens for each prompt token, too.
     """
 
     inputs: str
@@ -58,6 +94,7 @@ class ValidRequest:
     stopping: StoppingParameters
     top_n_tokens: int = 0
     prefill_logprobs: bool = False
+    prefill_top_n_tokens: int = 0
     adapter_id: str | None = None
 
     @property
@@ -79,9 +116,14 @@ class Token(Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class PrefillEvent:
-    """The prompt's tokens with their log-probabilities; comes before the first token, if it was asked for."""
+    """The prompt's tokens with their log-probabilities; comes before the first token, if it was asked for.
+
+    Attributes:
+        top_tokens: the likeliest tokens in the place of each, where they were asked for; none for the first.
+    """
 
     tokens: list[Token]
+    top_tokens: Sequence[Sequence[Token]] = ()
 
 
 class TokenEvent(Struct, frozen=True, gc=False):
@@ -100,6 +142,7 @@ class EndEvent:
         seed: the seed, when the request sampled.
         queued_at: when the request entered the queue, `time.monotonic()` seconds.
         started_at: when its first batch was sent, same clock.
+        cached_tokens: prompt tokens whose keys and values were there already.
     """
 
     token: Token
@@ -110,6 +153,7 @@ class EndEvent:
     seed: int | None
     queued_at: float
     started_at: float
+    cached_tokens: int = 0
 
 
 GenerationEvent = PrefillEvent | TokenEvent | EndEvent

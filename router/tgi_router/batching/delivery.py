@@ -73,7 +73,7 @@ class Delivery:
             end = read_end(events, generation.generated_text, entry)
         push = entry.stream.push
         if entry.request.prefill_logprobs and generation.HasField("prefill_tokens"):
-            push(read_prefill(generation.prefill_tokens))
+            push(read_prefill(generation))
         if events:
             self._note_tokens(entry, events, now, tally)
         if end is None:

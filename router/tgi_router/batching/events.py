@@ -13,11 +13,13 @@ FINISH_REASONS = {
 }
 
 
-def read_prefill(tokens: pb.Tokens) -> PrefillEvent:
-    """The prompt's tokens. Shards do not say which of them are special: none is then."""
+def read_prefill(generation: pb.Generation) -> PrefillEvent:
+    """The prompt's tokens. TGI's shards do not say which of them are special: none is then."""
+    tokens = generation.prefill_tokens
     special = tokens.is_special or [False] * len(tokens.ids)
     rows = zip(tokens.ids, tokens.texts, tokens.logprobs, special, strict=True)
-    return PrefillEvent([Token(*row) for row in rows])
+    top_tokens = [_read_tokens(top) for top in generation.prefill_top_tokens]
+    return PrefillEvent([Token(*row) for row in rows], top_tokens)
 
 
 def read_token_events(generation: pb.Generation) -> list[TokenEvent]:
@@ -53,6 +55,7 @@ def read_end(events: Sequence[TokenEvent], generated: pb.GeneratedText, entry: E
         seed=generated.seed if generated.HasField("seed") else None,
         queued_at=entry.queued_at,
         started_at=entry.started_at,
+        cached_tokens=0 if entry.allocation is None else entry.allocation.prefix_length,
     )
 
 

@@ -5,7 +5,13 @@ from dataclasses import dataclass
 from typing import Self
 
 from tgi_proto import generate_pb2 as pb
-from tgi_router.generation import ValidRequest
+from tgi_router.generation import GrammarKind, ValidRequest
+
+_GRAMMAR_TYPES = {
+    GrammarKind.JSON: pb.GRAMMAR_TYPE_JSON,
+    GrammarKind.REGEX: pb.GRAMMAR_TYPE_REGEX,
+    GrammarKind.LARK: pb.GRAMMAR_TYPE_LARK,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +103,11 @@ def write_request(
             max_new_tokens=request.stopping.max_new_tokens,
             stop_sequences=request.stopping.stop_sequences,
             ignore_eos_token=request.stopping.ignore_eos_token,
+            min_new_tokens=request.stopping.min_new_tokens,
+            stop_token_ids=request.stopping.stop_token_ids,
         ),
         prefill_logprobs=request.prefill_logprobs,
+        prefill_top_n_tokens=request.prefill_top_n_tokens,
         top_n_tokens=request.top_n_tokens,
         adapter_id=request.adapter_id,
         add_special_tokens=request.add_special_tokens,
@@ -127,6 +136,7 @@ def slots_of(blocks: Sequence[int], block_size: int, tokens: int) -> list[int]:
 
 def _write_parameters(request: ValidRequest) -> pb.NextTokenChooserParameters:
     parameters = request.parameters
+    grammar = parameters.grammar
     return pb.NextTokenChooserParameters(
         temperature=parameters.temperature,
         top_k=parameters.top_k,
@@ -137,4 +147,9 @@ def _write_parameters(request: ValidRequest) -> pb.NextTokenChooserParameters:
         repetition_penalty=parameters.repetition_penalty,
         frequency_penalty=parameters.frequency_penalty,
         watermark=parameters.watermark,
+        grammar="" if grammar is None else grammar.source,
+        grammar_type=pb.GRAMMAR_TYPE_NONE if grammar is None else _GRAMMAR_TYPES[grammar.kind],
+        min_p=parameters.min_p,
+        presence_penalty=parameters.presence_penalty,
+        token_bias=parameters.token_bias,
     )
