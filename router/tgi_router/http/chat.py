@@ -41,9 +41,14 @@ class ChatRoutes:
         return [web.post("/v1/chat/completions", self.complete)]
 
     async def complete(self, request: web.Request) -> web.StreamResponse:
+        """Answer the conversation in the body."""
+        return await self.answer(
+            request, await read_json(request, _CHAT, self._services.options.payload_limit)
+        )
+
+    async def answer(self, request: web.Request, body: ChatRequest) -> web.StreamResponse:
         """Answer a conversation, in one piece or as a stream."""
         services = self._services
-        body = await read_json(request, _CHAT, services.options.payload_limit)
         with services.inference.acquire() as permit:
             with counting_refusals(services, permit):
                 valid, stream = await self._start(permit, body)

@@ -45,9 +45,13 @@ class CompletionRoutes:
         return [web.post("/v1/completions", self.complete)]
 
     async def complete(self, request: web.Request) -> web.StreamResponse:
+        """Continue the prompts in the body."""
+        limit = self._services.options.payload_limit
+        return await self.answer(request, await read_json(request, _COMPLETION, limit))
+
+    async def answer(self, request: web.Request, body: CompletionRequest) -> web.StreamResponse:
         """Continue one or several prompts, in one piece or as a stream."""
         services, options = self._services, self._services.options
-        body = await read_json(request, _COMPLETION, options.payload_limit)
         prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
         check_prompts(prompts, body, options.max_client_batch_size)
         with services.inference.acquire(len(prompts)) as permit:
