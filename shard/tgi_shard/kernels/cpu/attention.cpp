@@ -124,6 +124,11 @@ void weigh_row(Tile& tile, int row, int64_t start, int count, float scale, int64
     tile.weight_sum[row] += sum(sums);
 }
 
+inline void ask_for_block(const bf16* block, int64_t values) {
+    constexpr int64_t LINE = 64 / sizeof(bf16);
+    for (int64_t i = 0; i < values; i += LINE) ask_for(block + i);
+}
+
 void attend_tile(Tiles& tiles, Tile& tile, const Layout& layout, const AttentionCall& heads, int64_t index, int64_t head) {
     const int64_t sequence = layout.tile_sequences[index], first_row = layout.tile_rows[index];
     const int64_t start = layout.starts[sequence], length = layout.starts[sequence + 1] - start;
@@ -149,8 +154,12 @@ void attend_tile(Tiles& tiles, Tile& tile, const Layout& layout, const Attention
     for (int64_t block = tile.first_key[0] / BLOCK; block < end;) {
         const int64_t group_end = (block * BLOCK / GROUP + 1) * GROUP / BLOCK;
         const int count = int((group_end < end ? group_end : end) - block);
+        const auto place = [&](int64_t i) { return (table[i] * heads.kv_heads + head) * block_size; };
         for (int i = 0; i < count; ++i) {
-            const bf16* keys = heads.keys + (table[block + i] * heads.kv_heads + head) * block_size;
+            // Blocks lie scattered: no processor guesses which come next.
+            ask_for_block(heads.values + place(block + i), block_size);
+            if (block + i + count < end) ask_for_block(heads.keys + place(block + i + count), block_size);
+            const bf16* keys = heads.keys + place(block + i);
             const Blocks panel{keys, keys + block_values(dim)};
             multiply<false>(tiles, tile.rows, tile.query, dim, panel, dim, tile.scores + i * BLOCK, GROUP);
         }
@@ -158,8 +167,7 @@ void attend_tile(Tiles& tiles, Tile& tile, const Layout& layout, const Attention
             weigh_row(tile, row, block * BLOCK, count * BLOCK, heads.scale * LOG2_E, dim);
         for (int64_t d = 0; d < dim; d += COLUMNS) {
             const auto panel = [&](int64_t key) {
-                const int64_t place = table[block + key / BLOCK] * heads.kv_heads + head;
-                const bf16* values = heads.values + place * block_size + d * BLOCK;
+                const bf16* values = heads.values + place(block + key / BLOCK) + d * BLOCK;
                 return Blocks{values, values + block_values(BLOCK)};
             };
             multiply<true>(tiles, tile.rows, tile.weights, GROUP, panel, count * BLOCK, tile.total + d, dim);

@@ -75,7 +75,7 @@ void multiply_panel(const Panels& panels, const Product& product, int64_t panel,
     const int64_t inner = product.matrix.inner;
     for (int64_t i = 0; i < inner; i += CHUNK) {
         const int64_t count = inner - i < CHUNK ? inner - i : CHUNK;
-        const Blocks blocks = panels.take(panel, i, count, unpacked);
+        const auto blocks = panels.take(panel, i, count, unpacked);
         for (int64_t row = start; row < stop; row += ROWS) {
             const int rows = int(stop - row < ROWS ? stop - row : ROWS);
             const bf16* inputs = product.inputs + row * inner + i;

@@ -10,6 +10,8 @@
 
 #include "numbers.h"
 
+#include <type_traits>
+
 #if defined(__AMX_BF16__)
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -31,6 +33,15 @@ struct Blocks {
 
     // At an inner value further on, a multiple of 32: what a product asks its panel.
     Blocks operator()(int64_t inner) const { return {first + block_values(inner), second + block_values(inner)}; }
+};
+
+// Asks the memory for a line that will be needed soon.
+inline void ask_for(const void* line) { __builtin_prefetch(line, 0, 2); }
+
+// Blocks that come from the memory rather than from a cache. A product without tiles asks for what lies this many
+// values ahead: with several rows it has too much else to do for the processor to look that far by itself.
+struct Streamed : Blocks {
+    static constexpr int64_t AHEAD = 1536;
 };
 
 #if defined(__AMX_BF16__)
@@ -154,12 +165,17 @@ inline void multiply_rows(const bf16* left, int64_t left_stride, const Panel& pa
             totals[row][half] = ADD ? load(product + row * product_stride + half * LANES) : Floats{};
     for (int64_t i = 0; i < inner; i += TILE_INNER) {
         const Blocks blocks = panel(i);
-        for (int64_t j = 0; j < TILE_INNER; j += 2)
+        for (int64_t j = 0; j < TILE_INNER; j += 2) {
+            if constexpr (std::is_same_v<Panel, Streamed>) {
+                __builtin_prefetch(blocks.first + block_values(j) + Streamed::AHEAD);
+                __builtin_prefetch(blocks.second + block_values(j) + Streamed::AHEAD);
+            }
             for (int row = 0; row < COUNT; ++row) {
                 const bf16* pair = left + row * left_stride + i + j;
                 totals[row][0] = multiply_pair(totals[row][0], pair, blocks.first + block_values(j));
                 totals[row][1] = multiply_pair(totals[row][1], pair, blocks.second + block_values(j));
             }
+        }
     }
     for (int row = 0; row < COUNT; ++row)
         for (int half = 0; half < 2; ++half)

@@ -35,9 +35,9 @@ struct Bf16Panels {
     const Matrix& matrix;
 
     // The panel's inner values from `start` on; the following ones lie behind them.
-    Blocks take(int64_t panel, int64_t start, int64_t, bf16*) const {
+    Streamed take(int64_t panel, int64_t start, int64_t, bf16*) const {
         const bf16* first = static_cast<const bf16*>(matrix.values) + 2 * panel * block_values(matrix.inner);
-        return {first + start * LANES, first + block_values(matrix.inner) + start * LANES};
+        return {{first + start * LANES, first + block_values(matrix.inner) + start * LANES}};
     }
 };
 
@@ -50,10 +50,6 @@ inline Blocks unpack_panel(int64_t panel, int64_t start, int64_t count, bf16* to
     return {to, second};
 }
 
-// Unpacking and multiplying take turns, and memory must not be idle during either: every line that is unpacked
-// asks for the one that lies as far ahead as a chunk of the panel.
-inline void ask_for(const void* line) { __builtin_prefetch(line, 0, 2); }
-
 // Stores two vectors of 16 values behind each other.
 inline void store_both(bf16* to, Floats low, Floats high) {
 #if defined(__AVX512BF16__)
@@ -65,6 +61,8 @@ inline void store_both(bf16* to, Floats low, Floats high) {
 #endif
 }
 
+// Unpacking and multiplying take turns, and memory must not be idle during either: every line that is unpacked
+// asks for the one that lies as far ahead as a chunk of the panel.
 struct Int8Panels {
     const Matrix& matrix;
 
