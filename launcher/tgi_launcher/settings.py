@@ -154,7 +154,16 @@ class Settings:
     max_top_n_tokens: Annotated[
         int,
         _limits("--max-top-n-tokens", help="Largest top_n_tokens and top_logprobs.", min=0),
-    ] = 5
+    ] = 20
+    max_n: Annotated[int, _limits("--max-n", help="Largest n: answers to one prompt.", min=1)] = 128
+    max_messages: Annotated[
+        int, _limits("--max-messages", help="Most messages of a conversation.", min=1)
+    ] = 2048
+    max_tools: Annotated[int, _limits("--max-tools", help="Most tools in a request.", min=0)] = 128
+    max_logit_bias: Annotated[
+        int,
+        _limits("--max-logit-bias", help="Most tokens in logit_bias and in stop_token_ids.", min=0),
+    ] = 1024
     max_client_batch_size: Annotated[
         int,
         _limits("--max-client-batch-size", help="Most prompts in one request.", min=1),

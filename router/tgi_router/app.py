@@ -27,7 +27,8 @@ from tgi_router.text.template_files import load_chat_template
 from tgi_router.text.templates import ChatTemplate
 from tgi_router.text.tokenizer import PromptTokenizer
 from tgi_router.text.workers import TextWorkers
-from tgi_router.validation import RequestLimits, Validator
+from tgi_router.validation.limits import RequestLimits
+from tgi_router.validation.validator import Validator
 
 BACKLOG = 1024
 STALL_SECONDS = 60.0
@@ -143,6 +144,11 @@ def request_limits(settings: RouterSettings, limits: ServerLimits) -> RequestLim
         max_best_of=settings.max_best_of,
         max_stop_sequences=settings.max_stop_sequences,
         max_top_n_tokens=settings.max_top_n_tokens,
+        # More would wait for permits that can never be had.
+        max_choices=min(settings.max_choices, settings.max_concurrent_requests),
+        max_messages=settings.max_messages,
+        max_tools=settings.max_tools,
+        max_biased_tokens=settings.max_biased_tokens,
     )
 
 

@@ -35,7 +35,16 @@ def route(
     ] = 4,
     max_top_n_tokens: Annotated[
         int, option("--max-top-n-tokens", help="Highest `top_n_tokens` and `top_logprobs`.", min=0)
-    ] = 5,
+    ] = 20,
+    max_n: Annotated[int, option("--max-n", help="Highest `n`: answers to one prompt.", min=1)] = 128,
+    max_messages: Annotated[
+        int, option("--max-messages", help="Most messages of a conversation.", min=1)
+    ] = 2048,
+    max_tools: Annotated[int, option("--max-tools", help="Most tools in a request.", min=0)] = 128,
+    max_logit_bias: Annotated[
+        int,
+        option("--max-logit-bias", help="Most tokens in `logit_bias` and in `stop_token_ids`.", min=0),
+    ] = 1024,
     max_input_tokens: Annotated[
         int | None,
         option(
@@ -155,6 +164,10 @@ def route(
         max_best_of=max_best_of,
         max_stop_sequences=max_stop_sequences,
         max_top_n_tokens=max_top_n_tokens,
+        max_choices=max_n,
+        max_messages=max_messages,
+        max_tools=max_tools,
+        max_biased_tokens=max_logit_bias,
         max_client_batch_size=max_client_batch_size,
         validation_workers=validation_workers,
         payload_limit=payload_limit,

@@ -20,6 +20,8 @@ class RouterSettings:
         hostname: address to listen on.
         limits: what requests may need together; None where the shards decide.
         policy: when new requests may make running ones wait.
+        max_choices: highest `n`.
+        max_biased_tokens: most tokens in `logit_bias` and in `stop_token_ids`.
         payload_limit: longest body of a request, bytes.
         max_client_batch_size: most prompts in one /v1/completions request.
         cors_allow_origin: origins that browsers may call from; all when empty.
@@ -39,6 +41,10 @@ class RouterSettings:
     max_best_of: int
     max_stop_sequences: int
     max_top_n_tokens: int
+    max_choices: int
+    max_messages: int
+    max_tools: int
+    max_biased_tokens: int
     max_client_batch_size: int
     validation_workers: int
     payload_limit: int

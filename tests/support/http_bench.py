@@ -27,10 +27,19 @@ from tgi_router.telemetry.metrics import Metrics
 from tgi_router.text.templates import ChatTemplate
 from tgi_router.text.tokenizer import PromptTokenizer
 from tgi_router.text.workers import TextWorkers
-from tgi_router.validation import RequestLimits, Validator
+from tgi_router.validation.limits import RequestLimits
+from tgi_router.validation.validator import Validator
 
 LIMITS = RequestLimits(
-    max_input_tokens=200, max_total_tokens=300, max_best_of=2, max_stop_sequences=4, max_top_n_tokens=5
+    max_input_tokens=1000,
+    max_total_tokens=1100,
+    max_best_of=2,
+    max_stop_sequences=4,
+    max_top_n_tokens=5,
+    max_choices=3,
+    max_messages=8,
+    max_tools=4,
+    max_biased_tokens=6,
 )
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{% if message.role == 'nobody' %}"

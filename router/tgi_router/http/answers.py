@@ -20,7 +20,7 @@ class Answer:
     """A finished generation.
 
     Attributes:
-        prefill: the prompt's tokens, if they were asked for.
+        prefill: the prompt's tokens and the likeliest ones in their places, as far as they were asked for.
         tokens: what was generated, the last token included.
         top_tokens: for each of them the likeliest tokens in its place; empty ones if not asked for.
         end: the sum of it.
@@ -28,7 +28,7 @@ class Answer:
     """
 
     request: ValidRequest
-    prefill: Sequence[Token]
+    prefill: PrefillEvent
     tokens: Sequence[Token]
     top_tokens: Sequence[Sequence[Token]]
     end: EndEvent
@@ -46,13 +46,13 @@ async def gather(request: ValidRequest, stream: GenerationStream) -> Answer:
     Raises:
         InferenceError: the generation failed.
     """
-    prefill: list[Token] = []
+    prefill = PrefillEvent([])
     tokens: list[Token] = []
     top_tokens: list[Sequence[Token]] = []
     while events := await stream.take():
         for event in events:
             if isinstance(event, PrefillEvent):
-                prefill = event.tokens
+                prefill = event
                 continue
             tokens.append(event.token)
             top_tokens.append(event.top_tokens)
@@ -61,11 +61,17 @@ async def gather(request: ValidRequest, stream: GenerationStream) -> Answer:
     raise IncompleteGenerationError("Incomplete generation")
 
 
-def split_best(answers: Sequence[Answer]) -> tuple[Answer, list[Answer]]:
-    """The answer with the highest mean log-probability, and the others in order.
+def best_first(answers: Sequence[Answer]) -> list[Answer]:
+    """The answers by their mean log-probability, the highest first.
 
     The earlier one wins a tie, and a mean that is not a number never wins, as in TGI.
     """
-    means = [-math.inf if math.isnan(answer.mean_logprob) else answer.mean_logprob for answer in answers]
-    best = answers[means.index(max(means))]
+    return sorted(
+        answers, key=lambda answer: math.inf if math.isnan(answer.mean_logprob) else -answer.mean_logprob
+    )
+
+
+def split_best(answers: Sequence[Answer]) -> tuple[Answer, list[Answer]]:
+    """The best answer, and the others in order."""
+    best = best_first(answers)[0]
     return best, [answer for answer in answers if answer is not best]

@@ -1,110 +1,128 @@
 """A streamed chat answer: chunks as OpenAI sends them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from msgspec import UNSET
 
-from tgi_router.generation import EndEvent, FinishReason, Token, TokenEvent, ValidRequest
+from tgi_router.generation import EndEvent, PrefillEvent, TokenEvent, ValidRequest
+from tgi_router.http.chat_logprobs import logprobs
+from tgi_router.http.chat_plan import ChatPlan
+from tgi_router.http.chat_reader import AnswerPiece
 from tgi_router.http.errors import Problem, openai_body
-from tgi_router.http.openai import Stamp, finish_reason, shown_text, usage
+from tgi_router.http.openai import Stamp, TokenCounts
 from tgi_router.http.sse import DONE, append_event
-from tgi_router.schema.chat import ChatCompletionChunk, ChunkChoice, Delta, Logprobs, TokenLogprob, TopLogprob
-from tgi_router.schema.numbers import shorten_f32
-from tgi_router.schema.openai import Usage
-from tgi_router.text.stops import StopFilter
+from tgi_router.schema.chat import ChatCompletionChunk, ChunkChoice, Delta, FunctionDelta, ToolCallDelta
+from tgi_router.text.pieces import ArgumentsDelta, CallStart, ContentDelta, ReasoningDelta
 
 
-class ChatRenderer:
-    """Writes a generation's events as chat chunks: the role, a chunk for each token, the reason of the end.
+class ChatStream:
+    """What the choices of one streamed response have in common.
 
     Args:
         stamp: what every chunk repeats.
-        request: what is generated.
-        with_logprobs: whether chunks carry log-probabilities.
+        plan: how answers are read and shown.
         with_usage: whether the token counts follow in a last chunk.
     """
 
-    def __init__(self, stamp: Stamp, request: ValidRequest, *, with_logprobs: bool, with_usage: bool) -> None:
-        stops = request.stopping.stop_sequences
-        self._input_length = request.input_length
-        self._stops = StopFilter(stops) if stops else None
-        self._with_logprobs = with_logprobs
-        self._with_usage = with_usage
-        self._usage: Usage | None = None
-        # Filled anew for each token, so that a token costs no new objects but its text.
-        self._delta = Delta()
-        self._choice = ChunkChoice(0, self._delta)
-        self._chunk = ChatCompletionChunk(
-            id=stamp.id,
+    def __init__(self, stamp: Stamp, plan: ChatPlan, *, with_usage: bool) -> None:
+        self.stamp = stamp
+        self.plan = plan
+        self.with_usage = with_usage
+        self.counts = TokenCounts()
+
+    def chunk(self, choices: list[ChunkChoice]) -> ChatCompletionChunk:
+        """A chunk with these choices."""
+        return ChatCompletionChunk(
+            id=self.stamp.id,
             object="chat.completion.chunk",
-            created=stamp.created,
-            model=stamp.model,
-            system_fingerprint=stamp.system_fingerprint,
-            choices=[self._choice],
-            usage=None if with_usage else UNSET,
+            created=self.stamp.created,
+            model=self.stamp.model,
+            system_fingerprint=self.stamp.system_fingerprint,
+            choices=choices,
+            usage=None if self.with_usage else UNSET,
         )
+
+    def append_ending(self, out: bytearray) -> None:
+        """Append the token counts, if they were asked for and are known, and `[DONE]`."""
+        if self.with_usage and self.counts.generated:
+            last = self.chunk([])
+            last.usage = self.counts.usage()
+            append_event(last, out)
+        out += DONE
+
+
+class ChatRenderer:
+    """Writes one choice's events as chunks: the role, the parts of the answer, the reason of the end.
+
+    Args:
+        stream: what it shares with the other choices.
+        request: what is generated.
+        index: its place among the choices.
+    """
+
+    def __init__(self, stream: ChatStream, request: ValidRequest, index: int) -> None:
+        self._stream = stream
+        self._request = request
+        self._with_logprobs = stream.plan.with_logprobs
+        self._reader = stream.plan.reader(request)
+        # Filled anew for each token, so that a token costs few new objects beside its text.
+        self._choice = ChunkChoice(index, Delta())
+        self._chunk = stream.chunk([self._choice])
         self._role_sent = False
 
+    def render_prefill(self, event: PrefillEvent, out: bytearray) -> None:
+        """Append nothing: chats do not tell the prompt."""
+
     def render_token(self, event: TokenEvent, out: bytearray) -> None:
-        """Append a token's chunk."""
-        self._send_role(out)
-        text = shown_text(event.token)
-        if self._stops is not None:
-            text = self._stops.push(text)
-        self._send_text(text, event, out)
+        """Append the chunks for a token: usually one, more or none while a tool call is read."""
+        if not self._role_sent:
+            self._send_role(out)
+        self._send_parts(self._reader.push(event.token), event, out)
 
     def render_end(self, event: EndEvent, out: bytearray) -> None:
-        """Append the last token's chunk, and the one that says why the answer ends."""
-        self._send_role(out)
-        text = shown_text(event.token)
-        if self._stops is not None:
-            text = self._stops.finish(text, stopped=event.finish_reason is FinishReason.STOP_SEQUENCE)
-        if text or self._with_logprobs:
-            self._send_text(text, event, out)
-        self._delta.content = UNSET
-        self._choice.logprobs = None
-        self._choice.finish_reason = finish_reason(event.finish_reason)
-        append_event(self._chunk, out)
-        self._usage = usage(self._input_length, event.generated_tokens)
+        """Append the last token's chunks, and the one that says why the answer ends."""
+        if not self._role_sent:
+            self._send_role(out)
+        reader = self._reader
+        parts = [
+            part for part in reader.finish(event) if not (isinstance(part, ContentDelta) and not part.text)
+        ]
+        self._send_parts(parts, event, out)
+        self._choice.finish_reason = self._stream.plan.finish_reason(event, called=reader.called)
+        self._send(Delta(), out)
+        self._stream.counts.add(self._request, event, self._choice.index, reader.reasoning_tokens)
 
     def render_error(self, problem: Problem, out: bytearray) -> None:
         """Append an error as OpenAI's clients read it."""
         append_event(openai_body(problem), out)
 
-    def append_ending(self, out: bytearray) -> None:
-        """Append the token counts, if they were asked for and are known, and `[DONE]`."""
-        if self._with_usage and self._usage is not None:
-            self._chunk.choices = []
-            self._chunk.usage = self._usage
-            append_event(self._chunk, out)
-        out += DONE
-
     def _send_role(self, out: bytearray) -> None:
-        if not self._role_sent:
-            self._role_sent = True
-            self._delta.role, self._delta.content = "assistant", ""
-            append_event(self._chunk, out)
-            self._delta.role = UNSET
+        self._role_sent = True
+        self._send(Delta(role="assistant", content=""), out)
 
-    def _send_text(self, text: str, event: TokenEvent | EndEvent, out: bytearray) -> None:
-        self._delta.content = text
+    def _send_parts(self, parts: Sequence[AnswerPiece], event: TokenEvent | EndEvent, out: bytearray) -> None:
+        """Append a chunk for each part; the first has the token's log-probabilities."""
         if self._with_logprobs:
             self._choice.logprobs = logprobs([(event.token, event.top_tokens)])
+            parts = parts or (ContentDelta(""),)
+        for part in parts:
+            self._send(part_delta(part), out)
+            self._choice.logprobs = None
+
+    def _send(self, delta: Delta, out: bytearray) -> None:
+        self._choice.delta = delta
         append_event(self._chunk, out)
 
 
-def logprobs(tokens: Iterable[tuple[Token, Sequence[Token]]]) -> Logprobs:
-    """Log-probabilities of tokens, each with the likeliest ones in its place."""
-    return Logprobs(
-        [
-            TokenLogprob(
-                token=token.text,
-                logprob=shorten_f32(token.logprob),
-                bytes=list(token.text.encode()),
-                top_logprobs=[
-                    TopLogprob(top.text, shorten_f32(top.logprob), list(top.text.encode())) for top in tops
-                ],
-            )
-            for token, tops in tokens
-        ]
-    )
+def part_delta(part: AnswerPiece) -> Delta:
+    """A part of an answer as what a chunk adds to it."""
+    match part:
+        case ContentDelta(text):
+            return Delta(content=text)
+        case ReasoningDelta(text):
+            return Delta(reasoning_content=text, reasoning=text)
+        case CallStart(index, call_id, name):
+            start = ToolCallDelta(index, call_id, "function", FunctionDelta(name, ""))
+            return Delta(tool_calls=[start])
+        case ArgumentsDelta(index, text):
+            return Delta(tool_calls=[ToolCallDelta(index, function=FunctionDelta(arguments=text))])

@@ -7,7 +7,7 @@ from msgspec import UNSET, UnsetType
 from msgspec.json import Decoder
 
 from tgi_router import generation
-from tgi_router.generation import EndEvent, TokenEvent
+from tgi_router.generation import EndEvent, PrefillEvent, TokenEvent
 from tgi_router.http.answers import Answer, gather, split_best
 from tgi_router.http.body import read_json
 from tgi_router.http.errors import Problem, tgi_body
@@ -28,7 +28,8 @@ from tgi_router.schema.generate import (
     Token,
 )
 from tgi_router.schema.numbers import shorten_f32
-from tgi_router.validation import UncheckedRequest, check_single_answer, check_stream
+from tgi_router.validation.request import UncheckedRequest
+from tgi_router.validation.rules import check_single_answer, check_stream
 
 _GENERATE = Decoder(GenerateRequest)
 _COMPAT = Decoder(CompatGenerateRequest)
@@ -76,7 +77,7 @@ class GenerateRoutes:
         unchecked = UncheckedRequest(body.inputs, parameters)
         with services.inference.acquire(unchecked.member_count) as permit:
             with counting_refusals(services, permit):
-                members = await start_members(services, permit, unchecked)
+                members = await start_members(services, permit, unchecked, unchecked.member_count)
             # They run side by side; only their events are collected one after the other.
             best, others = split_best([await gather(*member) for member in members])
             headers = answer_headers(self._options.compute_type, permit.acquired_at, [best])
@@ -120,6 +121,9 @@ class TokenRenderer:
         self._token = Token(0, "", 0.0, special=False)
         self._message = StreamResponse(0, self._token)
 
+    def render_prefill(self, event: PrefillEvent, out: bytearray) -> None:
+        """Append nothing: TGI's streams do not tell the prompt."""
+
     def render_token(self, event: TokenEvent, out: bytearray) -> None:
         """Append a token's event."""
         self._fill(event)
@@ -161,7 +165,7 @@ def details(answer: Answer) -> Details:
         finish_reason=end.finish_reason,
         generated_tokens=end.generated_tokens,
         seed=end.seed,
-        prefill=[prefill_json(token) for token in answer.prefill],
+        prefill=[prefill_json(token) for token in answer.prefill.tokens],
         tokens=[token_json(token) for token in answer.tokens],
         top_tokens=_top_tokens(answer),
     )

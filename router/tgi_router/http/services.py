@@ -8,7 +8,7 @@ from tgi_router.schema.info import Info
 from tgi_router.telemetry.metrics import Metrics
 from tgi_router.text.templates import ChatTemplate
 from tgi_router.text.workers import TextWorkers
-from tgi_router.validation import Validator
+from tgi_router.validation.validator import Validator
 
 
 class HealthCheck(Protocol):

@@ -14,7 +14,7 @@ from aiohttp import web
 from msgspec import Struct
 from msgspec.json import Encoder
 
-from tgi_router.generation import EndEvent, TokenEvent
+from tgi_router.generation import EndEvent, PrefillEvent, TokenEvent
 from tgi_router.http.errors import Problem, describe_in_stream
 from tgi_router.infer import GenerationStream
 
@@ -27,6 +27,9 @@ _ENCODER = Encoder()
 
 class EventRenderer(Protocol):
     """Writes one generation's events in the way of one API."""
+
+    def render_prefill(self, event: PrefillEvent, out: bytearray) -> None:
+        """Append the events for the prompt, which come only where its log-probabilities were asked for."""
 
     def render_token(self, event: TokenEvent, out: bytearray) -> None:
         """Append the events for a token that is not the last."""
@@ -134,6 +137,8 @@ async def send_generation(stream: GenerationStream, renderer: EventRenderer, wri
                     renderer.render_token(event, out)
                 elif isinstance(event, EndEvent):
                     renderer.render_end(event, out)
+                else:
+                    renderer.render_prefill(event, out)
             await writer.write(out)
     except ConnectionError:
         raise  # the client is gone

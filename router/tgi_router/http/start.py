@@ -9,8 +9,10 @@ from tgi_router.batching.budget import RequestTooLargeError
 from tgi_router.generation import OverloadedError, ValidRequest
 from tgi_router.http.services import Services
 from tgi_router.infer import GenerationStream, Permit
+from tgi_router.schema.numbers import SEED_MAX
 from tgi_router.text.templates import TemplateError
-from tgi_router.validation import UncheckedRequest, ValidationError
+from tgi_router.validation.refusal import ValidationError
+from tgi_router.validation.request import UncheckedRequest
 
 _REASONS = (
     (ValidationError, "validation"),
@@ -34,17 +36,23 @@ async def start(services: Services, permit: Permit, request: UncheckedRequest) -
     return valid, services.inference.stream(permit, valid)
 
 
-async def start_members(services: Services, permit: Permit, request: UncheckedRequest) -> list[Started]:
-    """Check a request once and queue each of its `best_of` members, with seeds of their own.
+async def start_members(
+    services: Services, permit: Permit, request: UncheckedRequest, count: int
+) -> list[Started]:
+    """Check a request once and queue `count` generations of it, with seeds of their own.
+
+    Where the request names a seed, the others count on from it, so that all of them can be had again.
 
     Raises:
         ValidationError, RequestTooLargeError, OverloadedError: as `start`.
     """
     first = await start(services, permit, request)
     members = [first]
-    for _ in range(request.member_count - 1):
+    seed = request.parameters.seed
+    for place in range(1, count):
         valid = first[0]
-        other = replace(valid, parameters=replace(valid.parameters, seed=secrets.randbits(64)))
+        own_seed = secrets.randbits(64) if seed is None else (seed + place) & SEED_MAX
+        other = replace(valid, parameters=replace(valid.parameters, seed=own_seed))
         members.append((other, services.inference.stream(permit, other)))
     return members
 

@@ -1,21 +1,37 @@
 """/v1/completions, as OpenAI documents it. Field order is the order on the wire."""
 
-from typing import Any
-
 from msgspec import UNSET, Struct, UnsetType
 
-from tgi_router.schema.numbers import I32
+from tgi_router.schema.numbers import U32
 from tgi_router.schema.openai import SamplingFields, Usage
 
 
 class CompletionRequest(SamplingFields, kw_only=True):
-    """Body of /v1/completions."""
+    """Body of /v1/completions.
 
-    prompt: str | list[str]
+    Attributes:
+        prompt: a text, a list of texts, the token ids of one prompt, or a list of those.
+        logprobs: answer the log-probabilities of the tokens and of so many of the likeliest ones.
+    """
+
+    prompt: str | list[str | U32 | list[U32]]
     suffix: str | None = None
     echo: bool | None = None
-    best_of: I32 | None = None
-    logprobs: Any = None
+    best_of: U32 | None = None
+    logprobs: U32 | bool | None = None
+
+
+class CompletionLogprobs(Struct):
+    """Log-probabilities of a text's tokens, as lists side by side; null where a token has none.
+
+    Attributes:
+        text_offset: where each token begins in the text, in characters.
+    """
+
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None] | None
+    text_offset: list[int]
 
 
 class CompletionChoice(Struct):
@@ -23,7 +39,7 @@ class CompletionChoice(Struct):
 
     index: int
     text: str
-    logprobs: None = None
+    logprobs: CompletionLogprobs | None = None
     finish_reason: str | None = None
 
 

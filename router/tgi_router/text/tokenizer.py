@@ -1,6 +1,6 @@
 """The router's tokenizer: counts and produces a prompt's tokens, so that the shards need not."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -27,13 +27,19 @@ class TokenSpan:
 
 
 class PromptTokenizer:
-    """A model's tokenizer. Its methods let go of the GIL and may be called from any thread."""
+    """A model's tokenizer. Its methods let go of the GIL and may be called from any thread.
+
+    Attributes:
+        vocab_size: all token ids lie below it.
+    """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         # A file may ask for padding or truncation; how long a prompt is, is what must be found out here.
         tokenizer.no_padding()
         tokenizer.no_truncation()
         self._tokenizer = tokenizer
+        # Ids may have gaps, so the count of tokens would not do.
+        self.vocab_size = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
 
     @classmethod
     def load(cls, folder: Path, *, trust_remote_code: bool = False) -> "PromptTokenizer":
@@ -57,6 +63,11 @@ class PromptTokenizer:
         [encoding] = self._tokenizer.encode_batch_fast([text], add_special_tokens=add_special_tokens)
         ids: list[int] = encoding.ids
         return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of tokens, special ones included."""
+        text: str = self._tokenizer.decode(ids, skip_special_tokens=False)
+        return text
 
     def encode_with_spans(self, text: str, *, add_special_tokens: bool) -> Iterator[TokenSpan]:
         """The tokens of a text with their places in it, counted in UTF-8 bytes as TGI does.

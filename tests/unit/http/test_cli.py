@@ -34,7 +34,7 @@ def test_defaults_are_tgis(parsed: list[RouterSettings]) -> None:
     assert (settings.hostname, settings.port) == ("0.0.0.0", 3000)
     assert settings.master_shard_uds_path == Path("/tmp/text-generation-server-0")
     assert (settings.max_concurrent_requests, settings.max_best_of) == (128, 2)
-    assert (settings.max_stop_sequences, settings.max_top_n_tokens) == (4, 5)
+    assert (settings.max_stop_sequences, settings.max_top_n_tokens) == (4, 20)
     assert (settings.max_client_batch_size, settings.validation_workers) == (4, 2)
     assert settings.payload_limit == 2_000_000
     assert settings.limits.max_batch_prefill_tokens is None

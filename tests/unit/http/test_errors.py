@@ -110,7 +110,8 @@ async def test_a_body_of_unknown_length_is_cut_off_at_the_limit(start: Any) -> N
         ("/generate", {}, "`inputs`"),
         ("/", {"inputs": "a", "stream": None}, "`$.stream`"),
         ("/tokenize", {"inputs": 1}, "`$.inputs`"),
-        ("/v1/completions", {"prompt": [1, 2]}, "`$.prompt[0]`"),
+        ("/v1/completions", {"prompt": [1, "a"]}, "`$.prompt[1]`"),
+        ("/v1/completions", {"prompt": [True]}, "`$.prompt[0]`"),
         ("/v1/completions", {"prompt": "a", "stream_options": 1}, "`$.stream_options`"),
     ],
 )

@@ -15,7 +15,7 @@ async def test_info_begins_with_tgis_keys_and_sends_nulls(start: Any) -> None:
     raw = await (await bench.client.get("/info")).read()
     assert raw.startswith(
         b'{"model_id":"org/model","model_sha":null,"model_pipeline_tag":null,"max_concurrent_requests":8,'
-        b'"max_best_of":2,"max_stop_sequences":4,"max_input_tokens":200,"max_total_tokens":300,'
+        b'"max_best_of":2,"max_stop_sequences":4,"max_input_tokens":1000,"max_total_tokens":1100,'
         b'"validation_workers":1,"max_client_batch_size":2,"router":"text-generation-router",'
         b'"version":"1.2.3","sha":null,"docker_label":null,'
     )

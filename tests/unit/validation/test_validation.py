@@ -1,5 +1,6 @@
 """What a request may ask for: TGI's rules, their order and their words."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,18 +9,22 @@ from support.byte_tokenizer import BOS_ID, byte_tokenizer
 from tgi_router.schema.generate import GenerateParameters
 from tgi_router.text.tokenizer import PromptTokenizer
 from tgi_router.text.workers import TextWorkers
-from tgi_router.validation import (
-    INLINE_CHARACTERS,
-    RequestLimits,
-    UncheckedRequest,
-    ValidationError,
-    Validator,
-    check_single_answer,
-    check_stream,
-)
+from tgi_router.validation.limits import RequestLimits
+from tgi_router.validation.refusal import ValidationError
+from tgi_router.validation.request import Extensions, UncheckedRequest
+from tgi_router.validation.rules import check_single_answer, check_stream
+from tgi_router.validation.validator import INLINE_CHARACTERS, Validator
 
 LIMITS = RequestLimits(
-    max_input_tokens=20, max_total_tokens=30, max_best_of=2, max_stop_sequences=4, max_top_n_tokens=5
+    max_input_tokens=20,
+    max_total_tokens=30,
+    max_best_of=2,
+    max_stop_sequences=4,
+    max_top_n_tokens=5,
+    max_choices=3,
+    max_messages=8,
+    max_tools=4,
+    max_biased_tokens=3,
 )
 
 
@@ -65,7 +70,6 @@ BROKEN_RULES: list[tuple[dict[str, Any], str]] = [
         {"max_new_tokens": 25},
         "`inputs` tokens + `max_new_tokens` must be <= 30. Given: 6 `inputs` tokens and 25 `max_new_tokens`",
     ),
-    ({"watermark": True}, "`watermark` is not supported"),
     ({"adapter_id": "no/such"}, "`adapter_id` 'no/such' is unknown: no adapters are loaded"),
     ({"grammar": {"type": "regex", "value": "a"}}, "grammar is not supported"),
 ]
@@ -193,7 +197,7 @@ async def test_special_tokens_are_left_out_where_a_template_wrote_them(validator
 
 async def test_the_rest_is_passed_on(validator: Validator) -> None:
     parameters = GenerateParameters(stop=["a", "b"], top_n_tokens=3, decoder_input_details=True)
-    valid = await validator.validate(UncheckedRequest("hello", parameters, ignore_eos_token=True))
+    valid = await validator.validate(UncheckedRequest("hello", parameters, Extensions(ignore_eos_token=True)))
     assert valid.stopping.stop_sequences == ("a", "b")
     assert valid.stopping.ignore_eos_token
     assert (valid.top_n_tokens, valid.prefill_logprobs) == (3, True)
@@ -217,6 +221,6 @@ def test_best_of_has_a_bound() -> None:
 
 
 def test_best_of_can_be_switched_off() -> None:
-    limits = RequestLimits(20, 30, 1, 4, 5)
+    limits = replace(LIMITS, max_best_of=1)
     with pytest.raises(ValidationError, match="`best_of` != 1 is not allowed for this endpoint"):
         check_single_answer(GenerateParameters(best_of=2), limits)
