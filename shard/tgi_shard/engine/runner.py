@@ -19,20 +19,32 @@ PROMPT_LOGITS_ROWS = 256
 
 
 @dataclass(frozen=True, slots=True)
+class PromptScores:
+    """What logits say of the prompt tokens behind them.
+
+    Attributes:
+        logprobs: of each of those tokens.
+        top_tokens: the likeliest tokens in the place of each, ids and log-probabilities, if asked for.
+    """
+
+    logprobs: list[float]
+    top_tokens: list[tuple[list[int], list[float]]]
+
+
+@dataclass(frozen=True, slots=True)
 class Drawn:
     """Tokens drawn in one step; lists run along `sequences`, those that reached their last token.
 
     Attributes:
         top_tokens: for each sequence that asked, the ids and the log-probabilities of the likeliest tokens.
-        prompt_logprobs: for each sequence that asked, the log-probabilities of the prompt tokens that this
-            step's logits predict.
+        prompt_logprobs: for each sequence that asked, what this step's logits say of its prompt tokens.
     """
 
     sequences: list[Sequence]
     token_ids: list[int]
     logprobs: list[float]
     top_tokens: dict[Sequence, tuple[list[int], list[float]]]
-    prompt_logprobs: dict[Sequence, list[float]]
+    prompt_logprobs: dict[Sequence, PromptScores]
 
 
 class ModelRunner:
@@ -58,7 +70,7 @@ class ModelRunner:
         self._rows.arrange(sequences)
         step = self._rows.plan(self._cache.block_size)
         hidden = self._model.forward(step.input_ids, step.metadata, self._cache)
-        prompt_logprobs: dict[Sequence, list[float]] = {}
+        prompt_logprobs: dict[Sequence, PromptScores] = {}
         for row in step.in_prompt.tolist():
             sequence, end = sequences[row], step.ends[row]
             if sequence.request.prompt_logprobs:
@@ -102,13 +114,16 @@ class ModelRunner:
         ids, logprobs = top_tokens(scores, [sequence.request.top_n_tokens for sequence in asking])
         return dict(zip(asking, zip(ids, logprobs, strict=True), strict=True))
 
-    def _prompt_logprobs(self, sequence: Sequence, hidden: Tensor) -> list[float]:
-        """Log-probabilities of the prompt tokens after each computed one (hidden: [query_length, size])."""
+    def _prompt_logprobs(self, sequence: Sequence, hidden: Tensor) -> PromptScores:
+        """What is said of the prompt tokens after each computed one (hidden: [query_length, size])."""
         start = sequence.computed + 1
         targets = sequence.request.prompt_ids[start : sequence.computed + sequence.query_length + 1]
-        logprobs: list[float] = []
+        scores = PromptScores([], [])
+        count = sequence.request.prompt_top_n_tokens
         for offset in range(0, len(targets), PROMPT_LOGITS_ROWS):
             chunk = torch.tensor(targets[offset : offset + PROMPT_LOGITS_ROWS], device=self._device)
             logits = self._model.logits(hidden[offset : offset + len(chunk)])
-            logprobs += token_logprobs(logits, chunk).tolist()
-        return logprobs
+            scores.logprobs.extend(token_logprobs(logits, chunk).tolist())
+            if count:
+                scores.top_tokens.extend(zip(*top_tokens(logits, [count] * len(chunk)), strict=True))
+        return scores

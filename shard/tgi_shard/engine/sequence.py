@@ -19,6 +19,7 @@ class Sequence:
         computed: leading tokens whose keys and values are in the cache.
         query_length: tokens the next step computes: a chunk of the prompt, or the one token to go on from.
         prompt_logprobs: log-probabilities of the prompt tokens computed so far, where they were asked for.
+        prompt_top_tokens: the likeliest tokens in the place of each, ids and log-probabilities, likewise.
     """
 
     request: EngineRequest
@@ -28,6 +29,7 @@ class Sequence:
     detokenizer: IncrementalDetokenizer
     stop: StopChecker
     prompt_logprobs: list[float] = field(default_factory=list)
+    prompt_top_tokens: list[tuple[list[int], list[float]]] = field(default_factory=list)
     id: int = field(init=False)
     prompt_length: int = field(init=False)
 

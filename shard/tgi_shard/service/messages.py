@@ -39,16 +39,22 @@ class RequestReader:
             ValueError: a parameter that cannot be computed, or an input this shard cannot take.
         """
         parameters, stopping = message.parameters, message.stopping_parameters
-        if parameters.watermark:
-            raise RequestRefusedError("watermark is not supported by this shard; leave it out")
         if parameters.grammar:
             raise RequestRefusedError("grammar is not supported by this shard; leave it out")
         if parameters.logit_bias:
-            raise RequestRefusedError("logit_bias is not supported by this shard; leave it out")
+            raise RequestRefusedError("logit_bias by text is not supported by this shard; send token_bias")
         if message.adapter_id:
             raise RequestRefusedError("adapters are not supported by this shard; leave adapter_id out")
         if stopping.max_new_tokens == 0:
             raise RequestRefusedError("max_new_tokens is 0; it must be at least 1")
+        criteria = StoppingCriteria(
+            max_new_tokens=stopping.max_new_tokens,
+            stop_sequences=tuple(stopping.stop_sequences),
+            ignore_eos=stopping.ignore_eos_token,
+            eos_ids=self._eos_ids,
+            stop_ids=frozenset(stopping.stop_token_ids),
+            min_new_tokens=stopping.min_new_tokens,
+        )
         return EngineRequest(
             id=message.id,
             prompt_ids=self.prompt_ids(message),
@@ -61,18 +67,20 @@ class RequestReader:
                 seed=parameters.seed,
                 repetition_penalty=parameters.repetition_penalty,
                 frequency_penalty=parameters.frequency_penalty,
+                min_p=parameters.min_p,
+                presence_penalty=parameters.presence_penalty,
+                token_bias=dict(parameters.token_bias),
+                watermark=parameters.watermark,
+                min_new_tokens=stopping.min_new_tokens,
+                end_ids=criteria.end_ids,
             ),
-            stopping=StoppingCriteria(
-                max_new_tokens=stopping.max_new_tokens,
-                stop_sequences=tuple(stopping.stop_sequences),
-                ignore_eos=stopping.ignore_eos_token,
-                eos_ids=self._eos_ids,
-            ),
+            stopping=criteria,
             blocks=tuple(message.blocks),
             cached_length=message.cache_len,
             chunk_length=message.chunk_len if message.HasField("chunk_len") else None,
             top_n_tokens=message.top_n_tokens,
             prompt_logprobs=message.prefill_logprobs,
+            prompt_top_n_tokens=message.prefill_top_n_tokens,
         )
 
     def prompt_ids(self, message: pb.Request) -> tuple[int, ...]:
@@ -130,6 +138,7 @@ def write_generation(output: Output) -> pb.Generation:
     )
     if output.prompt_tokens is not None:
         generation.prefill_tokens.CopyFrom(write_tokens(output.prompt_tokens))
+    generation.prefill_top_tokens.extend(map(write_tokens, output.prompt_top_tokens))
     if output.top_tokens is not None:
         generation.top_tokens.append(write_tokens(output.top_tokens))
     if output.final is not None:

@@ -272,7 +272,9 @@ async def test_new_requests_join_a_cached_batch_in_one_step(stub: Stub) -> None:
     [
         ({"temperature": 0.0}, "temperature"),
         ({"top_p": 0.0}, "top_p"),
-        ({"watermark": True}, "watermark"),
+        ({"min_p": 1.5}, "min_p"),
+        ({"presence_penalty": float("inf")}, "presence_penalty"),
+        ({"token_bias": {10**6: 1.0}}, "biased token id 1000000"),
         ({"grammar": "a+", "grammar_type": pb.GRAMMAR_TYPE_REGEX}, "grammar"),
     ],
 )
