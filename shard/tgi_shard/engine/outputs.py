@@ -46,6 +46,8 @@ class OutputWriter:
         token_id, logprob = drawn.token_ids[row], drawn.logprobs[row]
         if math.isnan(logprob):
             raise ArithmeticError("the model computed NaN for this request")
+        if sequence.matcher is not None:
+            sequence.matcher.advance(token_id)
         first = sequence.generated == 0
         sequence.token_ids.append(token_id)
         text = sequence.detokenizer.push(token_id)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from tgi_shard.engine.stopping import StoppingCriteria
+from tgi_shard.grammar.matcher import CompiledGrammar
 from tgi_shard.sampling.parameters import SamplingParameters
 
 
@@ -20,6 +21,7 @@ class EngineRequest:
         cached_length: prompt tokens whose keys and values the blocks already hold.
         chunk_length: prompt tokens to compute in its first step; the whole rest when None.
         prompt_logprobs: answer the log-probability of each prompt token.
+        grammar: what the generated text must match.
     """
 
     id: int
@@ -31,6 +33,7 @@ class EngineRequest:
     chunk_length: int | None = None
     top_n_tokens: int = 0
     prompt_logprobs: bool = False
+    grammar: CompiledGrammar | None = None
 
     @property
     def needed_slots(self) -> int:

@@ -82,8 +82,10 @@ class _RepetitionPenalty:
         # A place that occurs twice gets the same value twice.
         places = self._places.of(history)
         scores = flat.take(places)
-        scores = torch.where(scores < 0, scores * self._penalty, scores / self._penalty)
-        scores.clamp_(-LARGEST_SCORE, LARGEST_SCORE)
+        penalized = torch.where(scores < 0, scores * self._penalty, scores / self._penalty)
+        penalized.clamp_(-LARGEST_SCORE, LARGEST_SCORE)
+        # What cannot be chosen, as a grammar may say, stays so.
+        scores = penalized.masked_fill_(scores == -torch.inf, -torch.inf)
         flat.scatter_(0, places.view(-1), scores.view(-1))
 
 
