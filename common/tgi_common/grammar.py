@@ -64,7 +64,7 @@ def parser_limits(divisor: int = 1) -> LLParserLimits:
         initial_lexer_fuel=800_000 // divisor,
         step_lexer_fuel=200_000 // divisor,
         step_max_items=50_000 // divisor,
-        max_items_in_row=8_000 // divisor,
+        max_items_in_row=12_000 // divisor,
         max_lexer_states=50_000 // divisor,
         max_grammar_size=200_000 // divisor,
         # It would run large regexes over the vocabulary in advance, which takes longer than any mask.
@@ -76,6 +76,6 @@ def parser_limits(divisor: int = 1) -> LLParserLimits:
 def describe_error(message: str) -> str:
     """What llguidance says, in one line of bounded length, without the lines that quote the grammar."""
     reason = " ".join(_QUOTED_LINE.split(message)[0].replace("<non-verbose/>", "").split())
-    if not reason:
+    if reason in ("", "NoExtensionBias"):
         return "no text can match it"
     return reason if len(reason) <= _LONGEST_REASON else reason[:_LONGEST_REASON] + "…"
