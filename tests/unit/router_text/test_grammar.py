@@ -1,7 +1,6 @@
 """Grammars at the door: what is let in, and the reason for which the rest is not."""
 
 import json
-import time
 
 import pytest
 
@@ -102,11 +101,9 @@ def test_what_cannot_be_followed_is_refused_with_the_reason(
     ],
 )
 def test_what_would_cost_too_much_is_refused(checker: GrammarChecker, kind: GrammarKind, source: str) -> None:
-    started = time.process_time()
+    # Without a bound, several of these take minutes or gigabytes.
     with pytest.raises(GrammarError):
         checker.check(kind, source)
-    # Not a measurement: without a bound, several of these take minutes or gigabytes.
-    assert time.process_time() - started < 10
 
 
 def test_ebnf_becomes_lark(checker: GrammarChecker) -> None:
