@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -203,9 +204,12 @@ def check_schema(schema: object, limits: GrammarLimits) -> None:
 
 
 def common_multiple(numbers: list[Decimal]) -> int:
-    """The least common multiple of positive numbers in units of their last decimal place; 1 of none."""
+    """The least common multiple of positive numbers in units of their last decimal place; 1 of none.
+
+    More than any limit, where they are too far apart to be written out.
+    """
     if any(abs(number.adjusted()) > _MOST_PLACES for number in numbers):
-        return 10**_MOST_PLACES
+        return sys.maxsize
     places = max((-int(number.as_tuple().exponent) for number in numbers), default=0)
     whole = [int(number.scaleb(places)) or 1 for number in numbers]
     return lcm(*whole)
