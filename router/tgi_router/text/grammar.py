@@ -149,7 +149,7 @@ def read_schemas(kind: GrammarKind, source: str) -> Iterator[object]:
         GrammarError: one is not JSON, or not an object.
     """
     if kind is GrammarKind.JSON:
-        schema = _read_json(source, 0)
+        schema = _read_json(source.lstrip(), 0)
         if not isinstance(schema, dict):
             raise GrammarError(f"the JSON schema must be an object, not {type(schema).__name__}")
         yield schema
@@ -198,7 +198,7 @@ def check_schema(schema: object, limits: GrammarLimits) -> None:
         )
     if common_multiple(multiples) > limits.max_multiple:
         raise GrammarError(
-            f"the least common multiple of the JSON schema's `multipleOf` must be at most "
+            "the least common multiple of the JSON schema's `multipleOf` must be at most "
             f"{limits.max_multiple}, decimal points left out"
         )
 

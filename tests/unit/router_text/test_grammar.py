@@ -31,6 +31,7 @@ def nested(depth: int) -> str:
         (JSON, '{"type": "object", "properties": {"a": {"type": "integer", "multipleOf": 5}}}'),
         (JSON, '{"type": "number", "multipleOf": 0.01}'),
         (JSON, "{}"),
+        (JSON, '\n {"type": "null"}\n'),
         (JSON, nested(31)),
         (JSON, json.dumps({"enum": [f"choice {number}" for number in range(2000)]})),
         (JSON, json.dumps({"properties": {f"p{number}": {"type": "string"} for number in range(400)}})),
