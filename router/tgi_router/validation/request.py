@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tgi_router.generation import Grammar
+from tgi_common.grammar import Grammar
 from tgi_router.schema.generate import GenerateParameters
 
 

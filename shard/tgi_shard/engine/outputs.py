@@ -46,6 +46,8 @@ class OutputWriter:
         token_id, logprob = drawn.token_ids[row], drawn.logprobs[row]
         if math.isnan(logprob):
             raise ArithmeticError("the model computed NaN for this request")
+        if sequence.matcher is not None:
+            sequence.matcher.advance(token_id)
         tells_prompt = sequence.generated == 0 and sequence.request.prompt_logprobs
         sequence.token_ids.append(token_id)
         text = sequence.detokenizer.push(token_id)

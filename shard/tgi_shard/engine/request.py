@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from tgi_shard.engine.stopping import StoppingCriteria
+from tgi_shard.grammar.matcher import CompiledGrammar
 from tgi_shard.sampling.parameters import SamplingParameters
 
 
@@ -21,6 +22,7 @@ class EngineRequest:
         chunk_length: prompt tokens to compute in its first step; the whole rest when None.
         prompt_logprobs: answer the log-probability of each prompt token.
         prompt_top_n_tokens: with these, answer so many of the likeliest tokens in the place of each.
+        grammar: what the generated text must match.
     """
 
     id: int
@@ -33,6 +35,7 @@ class EngineRequest:
     top_n_tokens: int = 0
     prompt_logprobs: bool = False
     prompt_top_n_tokens: int = 0
+    grammar: CompiledGrammar | None = None
 
     @property
     def needed_slots(self) -> int:
