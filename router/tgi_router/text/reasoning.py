@@ -80,13 +80,13 @@ class ReasoningSplitter:
         self._markers = markers
         self._held = ""
         self._read: Callable[[str], list[ReasoningPiece]] = (
-            self._read_opened if starts_inside else self._read_start
+            self._read_repeated if starts_inside else self._read_start
         )
 
     @property
     def inside(self) -> bool:
         """Whether the section is open: what comes next is reasoning, or ends it."""
-        return self._read in (self._read_opened, self._read_inside)
+        return self._read in (self._read_repeated, self._read_opened, self._read_inside)
 
     def push(self, text: str) -> list[ReasoningPiece]:
         """Take more of the answer; return what is known from it."""
@@ -101,27 +101,30 @@ class ReasoningSplitter:
     # Each reader takes all of `text` or hands the rest to the next one; what it cannot tell yet, it holds.
 
     def _read_start(self, text: str) -> list[ReasoningPiece]:
+        """In front of the section, if there is one."""
         begin = self._markers.begin
         seen = text.lstrip()
         if len(text) - len(seen) <= MAX_HELD_NEWLINES:
             if seen.startswith(begin):
-                self._read = self._read_opened
-                return self._read(seen)
+                return self._read_on(self._read_opened, seen.removeprefix(begin))
             if begin.startswith(seen):
                 self._held = text
                 return []
-        self._read = self._read_content
-        return self._read(text)
+        return self._read_on(self._read_content, text)
 
-    def _read_opened(self, text: str) -> list[ReasoningPiece]:
-        """In front of the reasoning; models repeat the marker even where the prompt has it."""
+    def _read_repeated(self, text: str) -> list[ReasoningPiece]:
+        """In a section that the prompt has opened: models repeat the marker nevertheless."""
         begin = self._markers.begin
-        text = text.lstrip(NEWLINES).removeprefix(begin).lstrip(NEWLINES)
-        if begin.startswith(text):
+        text = text.lstrip(NEWLINES)
+        if text != begin and begin.startswith(text):
             self._held = text
             return []
-        self._read = self._read_inside
-        return self._read(text)
+        return self._read_on(self._read_opened, text.removeprefix(begin))
+
+    def _read_opened(self, text: str) -> list[ReasoningPiece]:
+        """In front of the reasoning."""
+        text = text.lstrip(NEWLINES)
+        return self._read_on(self._read_inside, text) if text else []
 
     def _read_inside(self, text: str) -> list[ReasoningPiece]:
         end = self._markers.end
@@ -132,17 +135,19 @@ class ReasoningSplitter:
         if place < 0:
             self._held = text[shown:]
             return reasoning
-        self._read = self._read_closed
-        return reasoning + self._read(text[place + len(end) :])
+        return reasoning + self._read_on(self._read_closed, text[place + len(end) :])
 
     def _read_closed(self, text: str) -> list[ReasoningPiece]:
+        """In front of the answer."""
         text = text.lstrip(NEWLINES)
-        if text:
-            self._read = self._read_content
-        return _content(text)
+        return self._read_on(self._read_content, text) if text else []
 
     def _read_content(self, text: str) -> list[ReasoningPiece]:
         return _content(text)
+
+    def _read_on(self, reader: Callable[[str], list[ReasoningPiece]], text: str) -> list[ReasoningPiece]:
+        self._read = reader
+        return reader(text)
 
 
 def _reasoning(text: str) -> list[ReasoningPiece]:
