@@ -22,39 +22,37 @@ ANSWERS = [
 vocabularies = pytest.mark.parametrize("tokens", [TEXT_ONLY, SPECIAL], ids=["as text", "as tokens"])
 
 
-@pytest.mark.parametrize(("grammar", "right", "wrong"), ANSWERS, ids=[case[0].kind for case in ANSWERS])
+def accepted(grammar: Grammar, tokens: ByteTokens, texts: list[str], *, starts_inside: bool) -> list[str]:
+    lark = reasoning_grammar(
+        as_lark(grammar), QWEN3, starts_inside=starts_inside, special_tokens=tokens.special_tokens
+    )
+    assert tokens.fault(lark) == ""
+    return [text for text in texts if tokens.accepts(lark, text)]
+
+
+answers = pytest.mark.parametrize(
+    ("grammar", "right", "wrong"), ANSWERS, ids=[answer[0].kind for answer in ANSWERS]
+)
+
+
+@answers
 @vocabularies
 def test_an_answer_may_begin_with_reasoning(
     grammar: Grammar, right: str, wrong: str, tokens: ByteTokens
 ) -> None:
-    lark = reasoning_grammar(
-        as_lark(grammar), QWEN3, starts_inside=False, special_tokens=tokens.special_tokens
-    )
-    assert tokens.fault(lark) == ""
     thought = f"<think>\nIs it {wrong}?\n\n\n</think>\n\n"
-    accepted = [
-        text
-        for text in (right, wrong, thought + right, thought + wrong, thought)
-        if tokens.accepts(lark, text)
-    ]
-    assert accepted == [right, thought + right]
+    texts = [right, wrong, thought + right, thought + wrong, thought]
+    assert accepted(grammar, tokens, texts, starts_inside=False) == [right, thought + right]
 
 
-@pytest.mark.parametrize(("grammar", "right", "wrong"), ANSWERS, ids=[case[0].kind for case in ANSWERS])
+@answers
 @vocabularies
 def test_in_an_open_section_the_answer_comes_behind_its_end(
     grammar: Grammar, right: str, wrong: str, tokens: ByteTokens
 ) -> None:
-    lark = reasoning_grammar(
-        as_lark(grammar), QWEN3, starts_inside=True, special_tokens=tokens.special_tokens
-    )
     thought = f"Is it {wrong}?\n</think>"
-    accepted = [
-        text
-        for text in (right, thought + right, thought + wrong, "</think>" + right)
-        if tokens.accepts(lark, text)
-    ]
-    assert accepted == [thought + right, "</think>" + right]
+    texts = [right, thought + right, thought + wrong, "</think>" + right]
+    assert accepted(grammar, tokens, texts, starts_inside=True) == [thought + right, "</think>" + right]
 
 
 @vocabularies

@@ -1,7 +1,7 @@
 """How models write calls of tools, as data: a new notation of a known shape is an entry here."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 
@@ -64,6 +64,32 @@ HERMES = ToolFormat(
     unlike=("<function=", "<arg_key>"),  # the same marker around XML: Qwen3-Coder, GLM
 )
 LLAMA3_JSON = ToolFormat(
+    "llama3_json",
+    Layout.OBJECT,
+    begin="<|python_tag|>",
+    bare=True,
+    separator="; ",
+    arguments_key="parameters",
+    signs=("<|python_tag|>", 'Respond in the format {"name": function name, "parameters"'),
+)
+MISTRAL_TAGGED = ToolFormat(
+    "mistral_tagged",
+    Layout.TAGGED,
+    begin="[TOOL_CALLS]",
+    arguments_marker="[ARGS]",
+    id_marker="[CALL_ID]",
+    id_prefix="",
+    id_length=9,
+    signs=("[ARGS]",),
+)
+MISTRAL = replace(
+    MISTRAL_TAGGED,  # which newer models write behind the same marker, so both are read
+    name="mistral",
+    layout=Layout.LIST,
+    separator=", ",
+    signs=("[TOOL_CALLS]",),
+)
+JSON = ToolFormat(
     "llama3_json",
     Layout.OBJECT,
     begin="<|python_tag|>",
