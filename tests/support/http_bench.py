@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
 
-from support.byte_tokenizer import BOS, byte_tokenizer
+from support.byte_tokenizer import BOS, BOS_ID, byte_tokenizer
 from tgi_router.batching.entry import Entry
 from tgi_router.generation import (
     EndEvent,
@@ -24,8 +24,12 @@ from tgi_router.http.services import HttpOptions, Services
 from tgi_router.infer import Inference
 from tgi_router.schema.info import Info
 from tgi_router.telemetry.metrics import Metrics
+from tgi_router.text.byte_vocabulary import byte_vocabulary
+from tgi_router.text.dialect import Dialect
+from tgi_router.text.grammar import GrammarChecker, GrammarLimits
 from tgi_router.text.templates import ChatTemplate
 from tgi_router.text.tokenizer import PromptTokenizer
+from tgi_router.text.tools.formats import HERMES
 from tgi_router.text.workers import TextWorkers
 from tgi_router.validation.limits import RequestLimits
 from tgi_router.validation.validator import Validator
@@ -46,6 +50,7 @@ TEMPLATE = (
     "{{ raise_exception('unknown role') }}{% endif %}[{{ message.role }}]{{ message.content }}{% endfor %}"
     "{% if add_generation_prompt %}[assistant]{% endif %}"
 )
+PLAIN = Dialect(HERMES, None, {BOS: BOS_ID})
 Script = Callable[[ValidRequest], Sequence[GenerationEvent | InferenceError]]
 
 
@@ -132,15 +137,21 @@ async def start_bench(
     max_concurrent_requests: int = 8,
     payload_limit: int = 2_000_000,
     cors_allow_origin: tuple[str, ...] = (),
+    template: str = TEMPLATE,
+    dialect: Dialect = PLAIN,
 ) -> HttpBench:
     """A running server; close `client` at the end."""
     metrics = Metrics(max_input_tokens=LIMITS.max_input_tokens, max_total_tokens=LIMITS.max_total_tokens)
     batcher, health, workers = ScriptedBatcher(script), ScriptedHealth(), TextWorkers(1, 16)
+    tokenizer = PromptTokenizer(byte_tokenizer())
+    vocabulary = byte_vocabulary(tokenizer.special_tokens(), tokenizer.size)
+    grammars = GrammarChecker(vocabulary, GrammarLimits(max_source_bytes=4000))
     inference = Inference(batcher, metrics, max_concurrent_requests=max_concurrent_requests)
     services = Services(
         inference=inference,
-        validator=Validator(LIMITS, PromptTokenizer(byte_tokenizer()), workers),
-        template=ChatTemplate(TEMPLATE, {"bos_token": BOS}),
+        validator=Validator(LIMITS, tokenizer, workers, grammars),
+        template=ChatTemplate(template, {"bos_token": BOS}),
+        dialect=dialect,
         workers=workers,
         health=health,
         metrics=metrics,

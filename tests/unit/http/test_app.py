@@ -22,6 +22,7 @@ from tgi_router.batching.room import JoinPolicy
 from tgi_router.client.warmup import WantedLimits
 from tgi_router.generation import ShardError
 from tgi_router.settings import RouterSettings
+from tgi_router.text.grammar import GrammarLimits
 from tgi_router.text.tokenizer import TokenizerError
 
 
@@ -51,6 +52,10 @@ def settings(tmp_path: Path) -> RouterSettings:
         max_messages=8,
         max_tools=4,
         max_biased_tokens=6,
+        grammar_support=True,
+        grammar_limits=GrammarLimits(),
+        tool_call_parser=None,
+        reasoning_parser=None,
         max_client_batch_size=4,
         validation_workers=1,
         payload_limit=1000,

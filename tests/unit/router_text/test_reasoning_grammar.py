@@ -3,7 +3,7 @@
 import pytest
 
 from support.grammar_tokens import ByteTokens
-from tgi_router.generation import Grammar, GrammarKind
+from tgi_common.grammar import Grammar, GrammarKind
 from tgi_router.text.lark import as_lark
 from tgi_router.text.reasoning import QWEN3
 from tgi_router.text.reasoning_grammar import reasoning_grammar

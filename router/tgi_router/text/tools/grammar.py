@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tgi_router.text.lark import ANY_TEXT, SpecialTokens, literal, marker, text_up_to
+from tgi_router.text.lark import ANY_TEXT, SpecialTokens, json_value, literal, marker, text_up_to
 from tgi_router.text.tools.formats import Layout, ToolFormat
 
 JSON_SPACE = r"[ \n\r\t]{1,20}"
@@ -98,7 +98,8 @@ def _calls(tool_format: ToolFormat, *, parallel: bool) -> str:
 
 
 def _call(tool_format: ToolFormat, index: int, tool: Tool, special_tokens: SpecialTokens) -> list[str]:
-    arguments = f"%json {json.dumps(_schema(tool), ensure_ascii=False)}"
+    parameters = NO_PARAMETERS if tool.parameters is None else tool.parameters
+    arguments = json_value({**parameters, "type": "object"}, JSON_SPACE, lenient=not tool.strict)
     if tool_format.layout is Layout.TAGGED:
         mark = marker(tool_format.arguments_marker, special_tokens)
         return [f"call_{index}: {literal(tool.name)} {mark} {arguments}"]
@@ -106,9 +107,3 @@ def _call(tool_format: ToolFormat, index: int, tool: Tool, special_tokens: Speci
     words = ["{", '"name"', ":", name, ",", f'"{tool_format.arguments_key}"', ":"]
     head = " SPACE ".join(map(literal, words))
     return [f'call_{index}: HEAD_{index} {arguments} GAP? "}}"', f"HEAD_{index}: {head} SPACE"]
-
-
-def _schema(tool: Tool) -> dict[str, Any]:
-    parameters = NO_PARAMETERS if tool.parameters is None else tool.parameters
-    options = {"whitespace_pattern": JSON_SPACE, "lenient": not tool.strict}
-    return {**parameters, "type": "object", "x-guidance": options}
