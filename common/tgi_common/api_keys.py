@@ -1,4 +1,4 @@
-"""The keys that clients must show: where they come from, and what may be one. Nothing here ever prints one."""
+"""The keys that clients must show: where they come from, and what may be one. None is ever printed."""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -235,7 +235,7 @@ class Settings:
         # Not read from the environment by typer, which cuts lists at blanks: see `read_api_keys`.
         typer.Option(
             "--api-key",
-            help="Key that clients must send, or several with commas; can be given several times; also API_KEY.",
+            help="Key that clients must send, or several with commas; can be given again; also API_KEY.",
             show_default=False,
             rich_help_panel=HTTP,
         ),

@@ -116,7 +116,7 @@ def route(
         # Not read from the environment by typer, which cuts lists at blanks: see `read_api_keys`.
         typer.Option(
             "--api-key",
-            help="Key that clients must send, or several with commas; may be given several times; also API_KEY.",
+            help="Key that clients must send, or several with commas; may be given again; also API_KEY.",
         ),
     ] = None,
     protect_metrics: Annotated[

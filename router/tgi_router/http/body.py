@@ -69,8 +69,8 @@ def decode_json(body: bytes, decoder: Decoder[T], root: str = "$") -> T:
         root: what stands for the value in the path of a fault.
 
     Raises:
-        BodyError: 400 for what is not JSON or nested too deeply, 422 for JSON of another shape, with the path of
-            the fault.
+        BodyError: 400 for what is not JSON or nested too deeply, 422 for JSON of another shape, with the path
+            of the fault.
     """
     try:
         check_depth(body)

@@ -1,4 +1,4 @@
-"""A client's connection: aiohttp's, with bounds on what a peer may hold up, and errors in this server's form."""
+"""A client's connection: aiohttp's, with bounds on what a peer may hold up, and errors in our form."""
 
 import asyncio
 from dataclasses import dataclass
@@ -105,7 +105,7 @@ class Connection(RequestHandler):
         return response
 
     def _awaits_head(self) -> bool:
-        """Whether the task of this connection waits for the rest of a request's headers, or for all of them."""
+        """Whether this connection's task waits for a request's headers, or for the rest of them."""
         return self._waiter is not None and not self._waiter.done()
 
     def _end_slow_head(self) -> None:

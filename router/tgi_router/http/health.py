@@ -8,7 +8,6 @@ from tgi_router.http.json_response import json_response
 from tgi_router.http.services import Services
 from tgi_router.schema.errors import ErrorResponse
 
-
 PATHS = ("/", "/health", "/ping", "/livez", "/readyz")
 
 

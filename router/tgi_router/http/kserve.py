@@ -1,4 +1,4 @@
-"""KServe's routes under /v2 (the Open Inference Protocol), as TGI has them; for servers started with --kserve."""
+"""KServe's routes under /v2 (the Open Inference Protocol), as TGI has them; served with --kserve."""
 
 from collections.abc import Iterable
 

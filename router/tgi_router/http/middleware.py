@@ -80,7 +80,7 @@ def end_slow_bodies(seconds: float) -> Middleware:
 def add_common_headers(
     origins: tuple[str, ...],
 ) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
-    """For `on_response_prepare`: the request's id, and who may read a response: anyone if no origin is listed."""
+    """For `on_response_prepare`: the request's id, and who may read a response; anyone if none is listed."""
     anyone = not origins or "*" in origins
 
     async def add(request: web.Request, response: web.StreamResponse) -> None:

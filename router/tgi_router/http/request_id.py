@@ -28,6 +28,6 @@ def request_id(request: web.BaseRequest) -> str:
 
 @web.middleware
 async def log_request_id(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Put the id into every log line of a request. It runs in a task of its own, whose context ends with it."""
+    """Put the id into every log line of a request, whose task has a context of its own."""
     structlog.contextvars.bind_contextvars(request_id=request_id(request))
     return await handler(request)

@@ -1,4 +1,4 @@
-"""POST /invocations, as SageMaker asks it: a body of POST /, of the chat route, or of the completions route."""
+"""POST /invocations, as SageMaker asks it: a body of POST /, of the chat or of the completions route."""
 
 from collections.abc import Iterable
 
@@ -37,13 +37,13 @@ class SageMakerRoutes:
         return [web.post("/invocations", self.invoke)]
 
     async def invoke(self, request: web.Request) -> web.StreamResponse:
-        """Answer as the route does whose body it is; `inputs` goes before `messages`, and that before `prompt`."""
+        """Answer as the route does whose body it is; `inputs` beats `messages`, and that `prompt`."""
         body = await read_body(request, self._limit)
         kind = decode_json(body, _KIND)
         if kind.inputs is not UNSET:
             return await self._generate.answer_compat(request, decode_json(body, _COMPAT))
         if kind.messages is not UNSET:
             return await self._chat.answer(request, decode_json(body, _CHAT))
-        if kind.prompt is not UNSET:
-            return await self._completions.answer(request, decode_json(body, _COMPLETION))
-        refuse("the body must have `inputs`, `messages` or `prompt`")
+        if kind.prompt is UNSET:
+            refuse("the body must have `inputs`, `messages` or `prompt`")
+        return await self._completions.answer(request, decode_json(body, _COMPLETION))

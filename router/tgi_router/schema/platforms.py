@@ -1,4 +1,4 @@
-"""Bodies of the routes that cloud platforms ask: SageMaker, Vertex AI and KServe. Field order is that of the wire."""
+"""Bodies of the platforms' routes: SageMaker, Vertex AI, KServe. Field order is the order on the wire."""
 
 from typing import Annotated
 
