@@ -8,7 +8,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 HEADER = "X-Request-Id"
-_KEY = "request_id"
+_KEY = web.RequestKey("request_id", str)
 _SANE = re.compile(r"[ -~]{1,128}")
 
 
@@ -19,7 +19,7 @@ def new_request_id() -> str:
 
 def request_id(request: web.BaseRequest) -> str:
     """The id of a request: what the client calls it, if that is up to 128 printable ASCII characters."""
-    known: str | None = request.get(_KEY)
+    known = request.get(_KEY)
     if known is None:
         given = request.headers.get(HEADER, "")
         known = request[_KEY] = given if _SANE.fullmatch(given) else new_request_id()
