@@ -51,6 +51,7 @@ def configure_logging(level: LogLevel, *, json_output: bool, stream: TextIO | No
     else:
         renderer = structlog.dev.ConsoleRenderer(colors=out.isatty(), pad_event_to=0)
     shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="timestamp"),
         structlog.processors.format_exc_info,

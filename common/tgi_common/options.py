@@ -29,9 +29,24 @@ def variable_name(flag: str) -> str:
     return flag.removeprefix("--").replace("-", "_").upper()
 
 
-def option(flag: str, *short: str, help: str, **rest: Any) -> Any:  # noqa: A002, ANN401 - typer's own names
-    """A `typer.Option` that its environment variable sets too; `rest` goes to typer."""
-    return typer.Option(flag, *short, help=help, envvar=variable_name(flag), **rest)
+def option(
+    flag: str,
+    *short: str,
+    help: str,  # noqa: A002 - typer's own name
+    before: Sequence[str] = (),
+    **rest: Any,  # noqa: ANN401 - what typer takes
+) -> Any:  # noqa: ANN401 - what typer gives
+    """A `typer.Option` that its environment variable sets too.
+
+    Args:
+        flag: its name, from which its variable has its own.
+        short: other names.
+        help: what it does.
+        before: variables that are read first.
+        rest: goes to typer.
+    """
+    own = variable_name(flag)
+    return typer.Option(flag, *short, help=help, envvar=[*before, own] if before else own, **rest)
 
 
 def parse_boolean(flag: str, value: str) -> bool:
@@ -90,4 +105,6 @@ def _given_value(
         flag, equals, value = arguments[number].partition("=")
         if flag in flags:
             return value if equals else next(iter(arguments[number + 1 :]), None)
-    return environment.get(str(getattr(parameter, "envvar", None)))
+    variables = getattr(parameter, "envvar", None) or []
+    names = [variables] if isinstance(variables, str) else variables
+    return next((environment[name] for name in names if environment.get(name)), None)

@@ -5,6 +5,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
+from tgi_common.api_keys import VARIABLE as API_KEYS
+from tgi_common.api_keys import read_api_keys
 from tgi_common.options import variable_name
 from tgi_common.process import LAUNCHER_PID
 from tgi_launcher.deployment import Deployment
@@ -71,6 +73,8 @@ def plan_router(settings: Settings, deployment: Deployment, environment: Mapping
     arguments = _flag("--json-output", settings.json_output)
     arguments += _flag("--trust-remote-code", settings.trust_remote_code)
     arguments += _flag("--disable-grammar-support", settings.disable_grammar_support)
+    arguments += _flag("--protect-metrics", settings.protect_metrics)
+    arguments += _flag("--kserve", settings.kserve)
     for flag, value in (
         ("--logger-level", deployment.log_level),
         ("--model-id", settings.model_id),
@@ -104,10 +108,16 @@ def plan_router(settings: Settings, deployment: Deployment, environment: Mapping
         ("--validation-workers", settings.validation_workers),
         ("--payload-limit", settings.payload_limit),
         *(("--cors-allow-origin", origin) for origin in settings.cors_allow_origin or ()),
+        ("--header-timeout", settings.header_timeout),
+        ("--body-timeout", settings.body_timeout),
+        ("--write-timeout", settings.write_timeout),
+        ("--max-connections", settings.max_connections),
     ):
         arguments += _option(flag, value)
     own = _model_environment(settings) | _offline(deployment)
     own |= _variables(COMPUTE_TYPE=deployment.compute_type)
+    if keys := read_api_keys(settings.api_key or [], environment):
+        own |= {API_KEYS: ",".join(keys)}  # anyone on the machine can read a command line
     return _process("router", "tgi_router.cli", arguments, _inherited(environment) | own)
 
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 
+from tgi_common.api_keys import ApiKeyError, read_api_keys
 from tgi_launcher.settings import Settings
 
-NOT_YET = ("API_KEY", "SPECULATE", "KV_CACHE_DTYPE", "LORA_ADAPTERS")
-"""Variables of TGI options that change what is served, or to whom: set, they must not be passed over."""
+NOT_YET = ("SPECULATE", "KV_CACHE_DTYPE", "LORA_ADAPTERS")
+"""Variables of TGI options that change what is served: set, they must not be passed over."""
 
 
 class SettingsError(ValueError):
@@ -21,6 +22,10 @@ def check_settings(settings: Settings, environment: Mapping[str, str]) -> None:
     if unknown := [name for name in NOT_YET if environment.get(name)]:
         flag = f"--{unknown[0].lower().replace('_', '-')}"
         raise SettingsError(f"{unknown[0]} is set, but this version has no {flag}: unset it")
+    try:
+        read_api_keys(settings.api_key or [], environment)
+    except ApiKeyError as error:
+        raise SettingsError(f"--api-key: {error}") from None
     if settings.max_input_tokens is not None and settings.max_input_length is not None:
         raise SettingsError("--max-input-tokens and --max-input-length mean the same: give one of them")
     longest, total = settings.longest_input, settings.max_total_tokens

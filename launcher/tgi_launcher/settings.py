@@ -1,6 +1,6 @@
 """Every option of the launcher, once: name, type, default and help. The command line is made from this."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -253,14 +253,51 @@ class Settings:
     ] = None
     port: Annotated[
         int,
-        _http("--port", "-p", help="Port to listen on.", min=1, max=65535),
+        # On Vertex AI the platform chooses, over what the image says.
+        _http("--port", "-p", help="Port to listen on.", min=1, max=65535, before=("AIP_HTTP_PORT",)),
     ] = 3000
+    api_key: Annotated[
+        list[str] | None,
+        # Not read from the environment by typer, which cuts lists at blanks: see `read_api_keys`.
+        typer.Option(
+            "--api-key",
+            help="Key that clients must send, or several with commas; can be given again; also API_KEY.",
+            show_default=False,
+            rich_help_panel=HTTP,
+        ),
+    ] = field(default=None, repr=False)
+    protect_metrics: Annotated[
+        bool,
+        _http("--protect-metrics", help="Ask for a key at /metrics too."),
+    ] = False
     cors_allow_origin: Annotated[
         list[str] | None,
         _http(
             "--cors-allow-origin", help="Web origin that may call; can be given several times. Default: any."
         ),
     ] = None
+    kserve: Annotated[
+        bool,
+        _http("--kserve", help="Serve KServe's routes (/v2) too."),
+    ] = False
+    header_timeout: Annotated[
+        float,
+        _http(
+            "--header-timeout", help="Seconds that a request's line and headers may take to arrive.", min=0.1
+        ),
+    ] = 30.0
+    body_timeout: Annotated[
+        float,
+        _http("--body-timeout", help="Seconds that a request's body may take to arrive.", min=0.1),
+    ] = 60.0
+    write_timeout: Annotated[
+        float,
+        _http("--write-timeout", help="Seconds that a client may leave its answer unread.", min=0.1),
+    ] = 60.0
+    max_connections: Annotated[
+        int,
+        _http("--max-connections", help="Open connections; more are answered with 503.", min=1),
+    ] = 4096
 
     json_output: Annotated[bool, _process("--json-output", help="Write log lines as JSON.")] = False
     graceful_termination_timeout: Annotated[

@@ -1,14 +1,12 @@
 """The router's life: connect to the shards, warm them up, open the port; at the end, finish what is open."""
 
 import asyncio
-import logging
 import os
 import signal
 import time
 from contextlib import AsyncExitStack
 
 import structlog
-from aiohttp import web
 
 from tgi_common.version import read_version
 from tgi_router import collector
@@ -17,6 +15,7 @@ from tgi_router.batching.health import Health
 from tgi_router.client.group import ShardGroup
 from tgi_router.client.warmup import ServerLimits, warm_up
 from tgi_router.http.application import build_application
+from tgi_router.http.server import listen
 from tgi_router.http.services import HttpOptions, Services
 from tgi_router.infer import Inference
 from tgi_router.schema.info import Info
@@ -27,18 +26,11 @@ from tgi_router.text.workers import TextWorkers
 from tgi_router.validation.limits import RequestLimits
 from tgi_router.validation.validator import Validator
 
-BACKLOG = 1024
 STALL_SECONDS = 60.0
-# Open requests are finished, however long they take; the launcher knows when it is enough.
-DRAIN_SECONDS = 24 * 3600.0
 # Texts that may wait for a worker beyond those of requests with a permit: /tokenize takes none.
 EXTRA_PENDING_TEXTS = 128
 
 _log = structlog.get_logger(__name__)
-
-
-class ListenError(Exception):
-    """The port cannot be opened. The message is one line for the user."""
 
 
 class Router:
@@ -114,7 +106,9 @@ async def start(settings: RouterSettings) -> Router:
             options=http_options(settings, limits),
             started_at=int(time.time()),
         )
-        runner = await listen(build_application(services), settings.hostname, settings.port)
+        runner = await listen(
+            build_application(services), settings.hostname, settings.port, settings.connections
+        )
         parts.push_async_callback(runner.cleanup)
         log_start(services.info, settings)
         return Router(parts.pop_all())
@@ -125,10 +119,9 @@ def request_limits(settings: RouterSettings, limits: ServerLimits) -> RequestLim
     return RequestLimits(
         max_input_tokens=limits.max_input_tokens,
         max_total_tokens=limits.max_total_tokens,
-        max_best_of=settings.max_best_of,
+        max_best_of=min(settings.max_best_of, settings.max_concurrent_requests),
         max_stop_sequences=settings.max_stop_sequences,
         max_top_n_tokens=settings.max_top_n_tokens,
-        # More would wait for permits that can never be had.
         max_choices=min(settings.max_choices, settings.max_concurrent_requests),
         max_messages=settings.max_messages,
         max_tools=settings.max_tools,
@@ -164,6 +157,12 @@ def http_options(settings: RouterSettings, limits: ServerLimits) -> HttpOptions:
         max_client_batch_size=settings.max_client_batch_size,
         cors_allow_origin=settings.cors_allow_origin,
         compute_type=settings.compute_type or f"{device}+optimized",
+        api_keys=settings.api_keys,
+        protect_metrics=settings.protect_metrics,
+        kserve=settings.kserve,
+        aip_health_route=settings.aip_health_route,
+        aip_predict_route=settings.aip_predict_route,
+        body_timeout=settings.body_timeout,
     )
 
 
@@ -179,39 +178,6 @@ def log_start(info: Info, settings: RouterSettings) -> None:
         max_batch_total_tokens=info.max_batch_total_tokens,
         max_concurrent_requests=info.max_concurrent_requests,
     )
-
-
-async def listen(application: web.Application, hostname: str, port: int) -> web.AppRunner:
-    """Open the port.
-
-    Raises:
-        ListenError: it is taken, or the address is not this machine's.
-    """
-    runner = web.AppRunner(
-        application,
-        # A client that goes away ends its request, which stops its generation.
-        handler_cancellation=True,
-        access_log=None,
-        logger=_peer_faults(),
-        shutdown_timeout=DRAIN_SECONDS,
-    )
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, hostname, port, backlog=BACKLOG).start()
-    except OSError as error:
-        await runner.cleanup()
-        raise ListenError(f"cannot listen on {hostname}:{port}: {error.strerror or error}") from None
-    return runner
-
-
-def _peer_faults() -> logging.Logger:
-    """Where aiohttp logs requests that are not HTTP, each with a traceback: nowhere, or any peer fills a log.
-
-    Errors of this server never get that far; the middleware answers and logs them.
-    """
-    silent = logging.Logger("tgi_router.peers", logging.CRITICAL)
-    silent.addHandler(logging.NullHandler())
-    return silent
 
 
 def _watch_signals() -> asyncio.Event:

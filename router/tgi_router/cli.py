@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import structlog
 import typer
 import uvloop
 
+from tgi_common.api_keys import ApiKeyError, read_api_keys
 from tgi_common.hub import BUNDLED_MODEL_ID, ModelSource
 from tgi_common.logging import LogLevel, configure_logging
 from tgi_common.options import TOKENS_LIMIT, option, run_command, run_or_exit
@@ -16,6 +18,7 @@ from tgi_common.process import die_with_parent
 from tgi_router.app import serve
 from tgi_router.batching.room import JoinPolicy
 from tgi_router.client.warmup import WantedLimits
+from tgi_router.http.connection import ConnectionLimits
 from tgi_router.settings import RouterSettings
 from tgi_router.text.grammar import GrammarLimits
 from tgi_router.text.reasoning import REASONING_NAMES
@@ -134,7 +137,20 @@ def route(
         int, option("--payload-limit", help="Longest body of a request, in bytes.", min=1)
     ] = 2_000_000,
     hostname: Annotated[str, option("--hostname", help="Address to listen on.")] = ANY_ADDRESS,
-    port: Annotated[int, option("--port", "-p", help="Port to listen on.", min=1, max=65535)] = 3000,
+    port: Annotated[
+        int, option("--port", "-p", help="Port to listen on.", min=1, max=65535, before=("AIP_HTTP_PORT",))
+    ] = 3000,
+    api_key: Annotated[
+        list[str] | None,
+        # Not read from the environment by typer, which cuts lists at blanks: see `read_api_keys`.
+        typer.Option(
+            "--api-key",
+            help="Key that clients must send, or several with commas; may be given again; also API_KEY.",
+        ),
+    ] = None,
+    protect_metrics: Annotated[
+        bool, option("--protect-metrics", help="Ask for a key at /metrics too.")
+    ] = False,
     cors_allow_origin: Annotated[
         list[str] | None,
         option(
@@ -142,6 +158,22 @@ def route(
             help="Origin that browsers may call from; may be given several times. Any if not given.",
         ),
     ] = None,
+    kserve: Annotated[bool, option("--kserve", help="Serve KServe's routes (/v2) too.")] = False,
+    header_timeout: Annotated[
+        float,
+        option(
+            "--header-timeout", help="Seconds that a request's line and headers may take to arrive.", min=0.1
+        ),
+    ] = 30.0,
+    body_timeout: Annotated[
+        float, option("--body-timeout", help="Seconds that a request's body may take to arrive.", min=0.1)
+    ] = 60.0,
+    write_timeout: Annotated[
+        float, option("--write-timeout", help="Seconds that a client may leave its answer unread.", min=0.1)
+    ] = 60.0,
+    max_connections: Annotated[
+        int, option("--max-connections", help="Open connections; more are answered with 503.", min=1)
+    ] = 4096,
     master_shard_uds_path: Annotated[
         Path, option("--master-shard-uds-path", help="Unix socket of the first shard.")
     ] = Path("/tmp/text-generation-server-0"),
@@ -169,6 +201,8 @@ def route(
         ),
     ] = LogLevel.INFO,
     compute_type: Annotated[str | None, typer.Option(envvar="COMPUTE_TYPE", hidden=True)] = None,
+    aip_health_route: Annotated[str | None, typer.Option(envvar="AIP_HEALTH_ROUTE", hidden=True)] = None,
+    aip_predict_route: Annotated[str | None, typer.Option(envvar="AIP_PREDICT_ROUTE", hidden=True)] = None,
 ) -> None:
     """The HTTP side of the text-generation inference server: takes requests, batches them for the shards."""
     configure_logging(logger_level, json_output=json_output)
@@ -210,8 +244,25 @@ def route(
         payload_limit=payload_limit,
         cors_allow_origin=tuple(cors_allow_origin or ()),
         compute_type=compute_type,
+        api_keys=checked_keys(api_key or []),
+        protect_metrics=protect_metrics,
+        kserve=kserve,
+        aip_health_route=aip_health_route,
+        aip_predict_route=aip_predict_route,
+        body_timeout=body_timeout,
+        connections=ConnectionLimits(
+            header_timeout=header_timeout, write_timeout=write_timeout, max_connections=max_connections
+        ),
     )
     run_or_exit(lambda: serve_until_stopped(settings), logger_level)
+
+
+def checked_keys(given: Sequence[str]) -> tuple[str, ...]:
+    """The API keys of the command line or the environment."""
+    try:
+        return read_api_keys(given, os.environ)
+    except ApiKeyError as error:
+        raise typer.BadParameter(str(error), param_hint="--api-key") from None
 
 
 def bindable(hostname: str) -> str:

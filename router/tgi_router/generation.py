@@ -148,6 +148,11 @@ class InferenceError(Exception):
 
     error_type = "generation"
 
+    @property
+    def public_text(self) -> str:
+        """What clients are told, which may be less than the log is."""
+        return str(self)
+
 
 class OverloadedError(InferenceError):
     """No permit is free: HTTP 429."""

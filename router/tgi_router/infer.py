@@ -5,6 +5,7 @@ from types import TracebackType
 from typing import Self
 
 from tgi_router.batching.batcher import Batcher
+from tgi_router.batching.budget import RequestTooLargeError
 from tgi_router.batching.entry import Entry
 from tgi_router.generation import (
     EndEvent,
@@ -48,8 +49,15 @@ class Inference:
 
         Raises:
             OverloadedError: too many generations are running or queued.
+            RequestTooLargeError: so many can never run at a time.
         """
         self._metrics.request_count.inc()
+        if members > self._limit:
+            self._metrics.request_failure.labels("validation").inc()
+            self._metrics.request_refused.labels("validation").inc()
+            raise RequestTooLargeError(
+                f"{members} generations are asked for at once, but at most {self._limit} can run"
+            )
         if members > self.free_permits:
             self._metrics.request_failure.labels("overloaded").inc()
             self._metrics.request_refused.labels("overloaded").inc()

@@ -1,11 +1,12 @@
 """Everything the router was told at its start; read once in cli.py and passed down."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tgi_common.hub import ModelSource
 from tgi_router.batching.room import JoinPolicy
 from tgi_router.client.warmup import WantedLimits
+from tgi_router.http.connection import ConnectionLimits
 from tgi_router.text.grammar import GrammarLimits
 
 
@@ -30,6 +31,13 @@ class RouterSettings:
         max_client_batch_size: most prompts in one /v1/completions request.
         cors_allow_origin: origins that browsers may call from; all when empty.
         compute_type: what `x-compute-type` says; None for the kind of device.
+        api_keys: of which clients must show one; none when anyone may ask.
+        protect_metrics: whether /metrics asks for a key too.
+        kserve: whether KServe's routes are served.
+        aip_health_route: path where Vertex AI asks for health; None off that platform.
+        aip_predict_route: path where it asks for predictions.
+        body_timeout: seconds that a request's body may take to arrive.
+        connections: what a connection may take.
     """
 
     model_id: str
@@ -58,3 +66,10 @@ class RouterSettings:
     payload_limit: int
     cors_allow_origin: tuple[str, ...]
     compute_type: str | None
+    api_keys: tuple[str, ...] = field(repr=False)
+    protect_metrics: bool
+    kserve: bool
+    aip_health_route: str | None
+    aip_predict_route: str | None
+    body_timeout: float
+    connections: ConnectionLimits

@@ -135,39 +135,60 @@ async def start_bench(
     script: Script | None = None,
     *,
     max_concurrent_requests: int = 8,
-    payload_limit: int = 2_000_000,
-    cors_allow_origin: tuple[str, ...] = (),
     template: str = TEMPLATE,
     dialect: Dialect = PLAIN,
+    **options: Any,
 ) -> HttpBench:
-    """A running server; close `client` at the end."""
-    metrics = Metrics(max_input_tokens=LIMITS.max_input_tokens, max_total_tokens=LIMITS.max_total_tokens)
-    batcher, health, workers = ScriptedBatcher(script), ScriptedHealth(), TextWorkers(1, 16)
-    tokenizer = PromptTokenizer(byte_tokenizer())
-    vocabulary = byte_vocabulary(tokenizer.special_tokens(), tokenizer.size)
-    grammars = GrammarChecker(vocabulary, GrammarLimits(max_source_bytes=4000))
-    inference = Inference(batcher, metrics, max_concurrent_requests=max_concurrent_requests)
-    services = Services(
-        inference=inference,
-        validator=Validator(LIMITS, tokenizer, workers, grammars),
-        template=ChatTemplate(template, {"bos_token": BOS}),
-        dialect=dialect,
-        workers=workers,
-        health=health,
-        metrics=metrics,
-        info=make_info(max_concurrent_requests),
-        options=HttpOptions(
-            payload_limit=payload_limit,
-            max_client_batch_size=2,
-            cors_allow_origin=cors_allow_origin,
-            compute_type="cpu+optimized",
-        ),
-        started_at=1_700_000_001,
+    """A running server; `options` are of HttpOptions. Close `client` at the end."""
+    batcher, health = ScriptedBatcher(script), ScriptedHealth()
+    services = make_services(
+        batcher, health, max_concurrent_requests, template=template, dialect=dialect, **options
     )
     # It cancels the handlers of clients that go away, as the router's own start does.
     client = TestClient(TestServer(build_application(services)))
     await client.start_server()
-    return HttpBench(client, batcher, inference, metrics, health)
+    return HttpBench(client, batcher, services.inference, services.metrics, health)
+
+
+def make_services(
+    batcher: ScriptedBatcher,
+    health: ScriptedHealth | None = None,
+    max_concurrent_requests: int = 8,
+    *,
+    template: str = TEMPLATE,
+    dialect: Dialect = PLAIN,
+    **options: Any,
+) -> Services:
+    """What the routes need, on a scripted batcher; `options` are of HttpOptions."""
+    metrics = Metrics(max_input_tokens=LIMITS.max_input_tokens, max_total_tokens=LIMITS.max_total_tokens)
+    workers = TextWorkers(1, 16)
+    tokenizer = PromptTokenizer(byte_tokenizer())
+    vocabulary = byte_vocabulary(tokenizer.special_tokens(), tokenizer.size)
+    grammars = GrammarChecker(vocabulary, GrammarLimits(max_source_bytes=4000))
+    plain: dict[str, Any] = {
+        "payload_limit": 2_000_000,
+        "max_client_batch_size": 2,
+        "cors_allow_origin": (),
+        "compute_type": "cpu+optimized",
+        "api_keys": (),
+        "protect_metrics": False,
+        "kserve": False,
+        "aip_health_route": None,
+        "aip_predict_route": None,
+        "body_timeout": 60.0,
+    }
+    return Services(
+        inference=Inference(batcher, metrics, max_concurrent_requests=max_concurrent_requests),
+        validator=Validator(LIMITS, tokenizer, workers, grammars),
+        template=ChatTemplate(template, {"bos_token": BOS}),
+        dialect=dialect,
+        workers=workers,
+        health=health or ScriptedHealth(),
+        metrics=metrics,
+        info=make_info(max_concurrent_requests),
+        options=HttpOptions(**plain | options),
+        started_at=1_700_000_001,
+    )
 
 
 def make_info(max_concurrent_requests: int = 8) -> Info:

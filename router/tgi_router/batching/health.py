@@ -2,11 +2,15 @@
 
 import asyncio
 
+import structlog
+
 from tgi_router.batching.progress import Progress
 from tgi_router.client.group import Shards
 from tgi_router.generation import ShardError
 
 PROBE_DEADLINE = 5.0
+
+_log = structlog.get_logger(__name__)
 
 
 class Health:
@@ -44,7 +48,8 @@ class Health:
         try:
             await self._shards.health(PROBE_DEADLINE)
         except ShardError as error:
-            return str(error)
+            _log.warning("unhealthy", reason=str(error))
+            return error.public_text
         return None
 
     def _forget_probe(self, _probe: asyncio.Task[str | None]) -> None:

@@ -27,7 +27,15 @@ AnswerT = TypeVar("AnswerT")
 
 
 class ShardUnavailableError(ShardError):
-    """A shard cannot be reached: it has died, or was never there."""
+    """A shard cannot be reached: it has died, or was never there. The message names its socket."""
+
+    public_text = "a shard cannot be reached"
+
+
+class ShardTimeoutError(ShardError):
+    """A shard did not answer in time. The message names its socket."""
+
+    public_text = "a shard did not answer in time"
 
 
 class Call(Protocol[RequestT, ResponseT]):
@@ -55,6 +63,7 @@ class ShardClient:
 
     Every call raises:
         ShardUnavailableError: the shard cannot be reached.
+        ShardTimeoutError: it did not answer in time.
         ShardError: the shard answered with an error; the text is the shard's own.
     """
 
@@ -112,5 +121,5 @@ class ShardClient:
         if code == grpc.StatusCode.UNAVAILABLE:
             return ShardUnavailableError(f"cannot reach the shard at {self.uds_path}: {details}")
         if code == grpc.StatusCode.DEADLINE_EXCEEDED:
-            return ShardError(f"the shard at {self.uds_path} did not answer in time")
+            return ShardTimeoutError(f"the shard at {self.uds_path} did not answer in time")
         return ShardError(details)

@@ -1,26 +1,32 @@
 """All routes together, as an aiohttp application."""
 
-from aiohttp import web
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Protocol
 
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from tgi_router.http.auth import require_key
 from tgi_router.http.chat import ChatRoutes
 from tgi_router.http.completions import CompletionRoutes
 from tgi_router.http.generate import GenerateRoutes
 from tgi_router.http.health import HealthRoutes
 from tgi_router.http.info import InfoRoutes
+from tgi_router.http.kserve import KServeHealthRoutes, KServeRoutes
 from tgi_router.http.metrics import MetricsRoutes
-from tgi_router.http.middleware import MIDDLEWARES, add_cors_headers
-from tgi_router.http.services import Services
+from tgi_router.http.middleware import add_common_headers, answer_preflight, end_slow_bodies, map_errors
+from tgi_router.http.request_id import log_request_id
+from tgi_router.http.sagemaker import SageMakerRoutes
+from tgi_router.http.services import HttpOptions, Services
 from tgi_router.http.tokenize import TokenizeRoutes
+from tgi_router.http.vertex import VertexRoutes
 
-FAMILIES = (
-    GenerateRoutes,
-    ChatRoutes,
-    CompletionRoutes,
-    TokenizeRoutes,
-    InfoRoutes,
-    HealthRoutes,
-    MetricsRoutes,
-)
+
+class Family(Protocol):
+    """The routes of one API."""
+
+    def routes(self) -> Iterable[web.RouteDef]:
+        """The table of them."""
 
 
 def build_application(services: Services) -> web.Application:
@@ -29,8 +35,47 @@ def build_application(services: Services) -> web.Application:
     Run it with `handler_cancellation` on: a handler that is cancelled when its client goes away is what stops
     a generation that nobody reads.
     """
-    application = web.Application(middlewares=MIDDLEWARES)
-    for family in FAMILIES:
-        application.add_routes(family(services).routes())
-    application.on_response_prepare.append(add_cors_headers(services.options.cors_allow_origin))
+    options = services.options
+    keyed, keyless = keyed_routes(services), keyless_routes(services)
+    application = web.Application(middlewares=list(middlewares(options, {route.path for route in keyless})))
+    application.add_routes([*keyed, *keyless])
+    application.on_response_prepare.append(add_common_headers(options.cors_allow_origin))
     return application
+
+
+def keyed_routes(services: Services) -> list[web.RouteDef]:
+    """What asks for an API key, where there are any."""
+    families: list[Callable[[Services], Family]] = [
+        GenerateRoutes,
+        ChatRoutes,
+        CompletionRoutes,
+        TokenizeRoutes,
+        SageMakerRoutes,
+        VertexRoutes,
+        InfoRoutes,
+    ]
+    if services.options.kserve:
+        families.append(KServeRoutes)
+    if services.options.protect_metrics:
+        families.append(MetricsRoutes)
+    return [route for family in families for route in family(services).routes()]
+
+
+def keyless_routes(services: Services) -> list[web.RouteDef]:
+    """What never asks for one."""
+    families: list[Callable[[Services], Family]] = [HealthRoutes]
+    if services.options.kserve:
+        families.append(KServeHealthRoutes)
+    if not services.options.protect_metrics:
+        families.append(MetricsRoutes)
+    return [route for family in families for route in family(services).routes()]
+
+
+def middlewares(options: HttpOptions, open_paths: Collection[str]) -> Iterator[Middleware]:
+    """What is around every route, the outermost first."""
+    yield log_request_id
+    yield answer_preflight
+    yield map_errors
+    if options.api_keys:
+        yield require_key(options.api_keys, open_paths)
+    yield end_slow_bodies(options.body_timeout)

@@ -7,6 +7,7 @@ from aiohttp import web
 
 from tgi_router.batching.budget import RequestTooLargeError
 from tgi_router.generation import IncompleteGenerationError, OverloadedError, ShardError
+from tgi_router.http.auth import UnauthorizedError
 from tgi_router.http.body import BodyError
 from tgi_router.http.json_response import json_response
 from tgi_router.schema.errors import ErrorResponse, OpenAIError, OpenAIErrorResponse
@@ -19,6 +20,9 @@ OPENAI_PREFIX = "/v1/"
 _OPENAI_TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
 # What a field of TGI's is called on the OpenAI routes, where it has another name.
 _OPENAI_PARAMETERS = {"max_new_tokens": "max_tokens", "top_n_tokens": "top_logprobs", "inputs": None}
+
+# Too slow, and too long.
+_BODY_UNREAD = (408, 413)
 
 _log = structlog.get_logger(__name__)
 
@@ -38,6 +42,8 @@ def describe(error: Exception) -> Problem:
     match error:
         case BodyError():
             return Problem(error.status, error.error_type, str(error), error.parameter)
+        case UnauthorizedError():
+            return Problem(401, error.error_type, str(error))
         case ValidationError():
             return Problem(422, error.error_type, str(error), error.parameter)
         case TemplateError():
@@ -47,7 +53,7 @@ def describe(error: Exception) -> Problem:
         case OverloadedError():
             return Problem(429, error.error_type, "Model is overloaded")
         case ShardError():
-            message = f"Request failed during generation: Server error: {error}"
+            message = f"Request failed during generation: Server error: {error.public_text}"
             return Problem(424, error.error_type, message)
         case IncompleteGenerationError():
             return Problem(500, error.error_type, "Incomplete generation")
@@ -75,7 +81,9 @@ def error_response(request: web.Request, error: Exception) -> web.Response:
     response = json_response(openai_body(problem) if openai else tgi_body(problem), status=problem.status)
     if problem.status == web.HTTPTooManyRequests.status_code:
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-    if problem.status == web.HTTPRequestEntityTooLarge.status_code:
+    if problem.status == web.HTTPUnauthorized.status_code:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    if problem.status in _BODY_UNREAD:
         # The rest of the body is not read, so nothing else can follow on this connection.
         response.force_close()
     if isinstance(error, web.HTTPMethodNotAllowed):

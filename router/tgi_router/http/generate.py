@@ -63,7 +63,12 @@ class GenerateRoutes:
 
     async def compat_generate(self, request: web.Request) -> web.StreamResponse:
         """Either, as `stream` says; the text begins with the prompt unless `return_full_text` is false."""
-        body = await read_json(request, _COMPAT, self._options.payload_limit)
+        return await self.answer_compat(
+            request, await read_json(request, _COMPAT, self._options.payload_limit)
+        )
+
+    async def answer_compat(self, request: web.Request, body: CompatGenerateRequest) -> web.StreamResponse:
+        """Answer a body of `compat_generate`."""
         if body.parameters.return_full_text is None:
             body.parameters.return_full_text = True
         if body.stream:

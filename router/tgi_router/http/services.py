@@ -1,6 +1,6 @@
 """What the routes need of the rest of the router, built once and passed down."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from tgi_router.infer import Inference
@@ -28,12 +28,24 @@ class HttpOptions:
         max_client_batch_size: most prompts in one /v1/completions request.
         cors_allow_origin: origins that browsers may call from; all when empty.
         compute_type: what `x-compute-type` says.
+        api_keys: of which clients must show one; none when anyone may ask.
+        protect_metrics: whether /metrics asks for a key too.
+        kserve: whether KServe's routes are served.
+        aip_health_route: another path of the health route, as Vertex AI asks for it.
+        aip_predict_route: another path of the Vertex route.
+        body_timeout: seconds that a request's body may take to arrive.
     """
 
     payload_limit: int
     max_client_batch_size: int
     cors_allow_origin: tuple[str, ...]
     compute_type: str
+    api_keys: tuple[str, ...] = field(repr=False)
+    protect_metrics: bool
+    kserve: bool
+    aip_health_route: str | None
+    aip_predict_route: str | None
+    body_timeout: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ Names, types and defaults are those of TGI's published schema (router/src/lib.rs
 
 from typing import Any
 
-from msgspec import UNSET, Struct, UnsetType, field
+from msgspec import UNSET, Raw, Struct, UnsetType, field
 
 from tgi_router.schema.numbers import F32, I32, U32, UnsignedSeed, check_seed
 
@@ -129,3 +129,10 @@ class SimpleToken(Struct):
     text: str
     start: int
     stop: int
+
+
+class ChatTokenizeResponse(Struct):
+    """Answer of /chat_tokenize: a list of `SimpleToken`, written already, and the prompt that they are of."""
+
+    tokenize_response: Raw
+    templated_text: str

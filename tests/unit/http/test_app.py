@@ -17,10 +17,12 @@ from support.lone_router import write_number_model
 from support.server import free_port
 from tgi_common.hub import ModelSource
 from tgi_router import app
-from tgi_router.app import ListenError, Router, start
+from tgi_router.app import Router, start
 from tgi_router.batching.room import JoinPolicy
 from tgi_router.client.warmup import WantedLimits
 from tgi_router.generation import ShardError
+from tgi_router.http.connection import ConnectionLimits
+from tgi_router.http.server import ListenError
 from tgi_router.settings import RouterSettings
 from tgi_router.text.grammar import GrammarLimits
 from tgi_router.text.tokenizer import TokenizerError
@@ -61,6 +63,13 @@ def settings(tmp_path: Path) -> RouterSettings:
         payload_limit=1000,
         cors_allow_origin=(),
         compute_type=None,
+        api_keys=(),
+        protect_metrics=False,
+        kserve=False,
+        aip_health_route=None,
+        aip_predict_route=None,
+        body_timeout=60.0,
+        connections=ConnectionLimits(header_timeout=30.0, write_timeout=60.0, max_connections=64),
     )
 
 
@@ -136,7 +145,10 @@ async def test_a_peer_that_does_not_speak_http_is_told_so_and_leaves_no_tracebac
 ) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", settings.port)
     writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 20_000 + b"\r\n\r\n")
-    assert (await reader.read()).startswith(b"HTTP/1.0 400 Bad Request")
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.0 400 Bad Request")
+    assert json.loads(body)["error_type"] == "bad_request"
+    assert b"aiohttp" not in head
     writer.close()
     assert not caplog.records
 

@@ -111,9 +111,17 @@ async def test_one_failing_prompt_leaves_the_others_running(start: Any) -> None:
 
 
 async def test_each_prompt_takes_a_permit(start: Any) -> None:
+    bench = await start(says("x"), max_concurrent_requests=2)
+    with bench.inference.acquire():
+        assert (await bench.post(PATH, {"prompt": ["a", "b"]})).status == 429
+        assert (await bench.post(PATH, {"prompt": ["a"]})).status == 200
+
+
+async def test_more_at_once_than_can_ever_run_is_422_and_not_an_overload_that_will_pass(start: Any) -> None:
     bench = await start(says("x"), max_concurrent_requests=1)
-    assert (await bench.post(PATH, {"prompt": ["a", "b"]})).status == 429
-    assert (await bench.post(PATH, {"prompt": ["a"]})).status == 200
+    reply = await bench.post(PATH, {"prompt": ["a", "b"]})
+    assert reply.status == 422
+    assert "2 generations are asked for at once, but at most 1" in (await reply.json())["error"]["message"]
 
 
 async def test_stop_strings_do_not_show(start: Any) -> None:

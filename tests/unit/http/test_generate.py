@@ -119,12 +119,12 @@ async def test_best_of_answers_the_likeliest_and_lists_the_others(start: Any) ->
     assert bench.inference.free_permits == 8
 
 
-async def test_every_member_of_best_of_takes_a_permit(start: Any) -> None:
+async def test_more_members_than_there_are_permits_can_never_run(start: Any) -> None:
     bench = await start(says("x"), max_concurrent_requests=1)
     reply = await bench.post(
         "/generate", {"inputs": "hello", "parameters": {"best_of": 2, "do_sample": True}}
     )
-    assert reply.status == 429
+    assert reply.status == 422
 
 
 async def test_a_failing_member_fails_the_answer_and_frees_the_others(start: Any) -> None:

@@ -50,7 +50,8 @@ def test_help_names_the_options_in_groups() -> None:
         (["--max-batch-prefill-tokens", "5000000000"], {}, 2, "less than or equal to"),
         (["--hostname", "x" * 300], {}, 1, "is not an address"),
         (["--master-addr", "no.such.host.invalid", "--num-shard", "2"], {}, 1, "no.such.host.invalid is not"),
-        ([], {"API_KEY": "secret-key"}, 1, "API_KEY is set"),
+        ([], {"API_KEY": "secret-key,"}, 1, "API key 2 of 2 is empty"),
+        (["--api-key", "secret-key two"], {}, 1, "API key 1 of 1 must be printable ASCII"),
     ],
 )
 def test_what_cannot_start_says_why_in_its_only_line(

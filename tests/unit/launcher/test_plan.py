@@ -45,6 +45,9 @@ FULL = Settings(
     max_batch_total_tokens=1000,
     max_batch_size=7,
     cors_allow_origin=["http://a", "http://b"],
+    api_key=["key-one,key-two", "key-three"],
+    protect_metrics=True,
+    kserve=True,
     json_output=True,
 )
 ENVIRONMENT = {"PATH": "/bin", "HF_TOKEN": "hf_secret", "HF_API_TOKEN": "hf_other"}
@@ -86,6 +89,22 @@ def test_no_secret_is_on_a_command_line() -> None:
     for plan in all_plans(FULL):
         assert "hf_" not in " ".join(plan.arguments)
         assert plan.environment["HF_TOKEN"] == "hf_secret"
+
+
+def test_api_keys_reach_the_router_alone_and_by_its_environment() -> None:
+    environment = {**ENVIRONMENT, "API_KEY": "key-four"}
+    for settings, keys in ((FULL, "key-one,key-two,key-three"), (Settings(), "key-four")):
+        plans = [plan_download(settings, DEPLOYMENT, environment)]
+        plans += plan_shards(settings, DEPLOYMENT, environment)
+        router = plan_router(settings, DEPLOYMENT, environment)
+        assert router.environment["API_KEY"] == keys
+        assert all("API_KEY" not in plan.environment for plan in plans)
+        assert "key-" not in " ".join(argument for plan in [*plans, router] for argument in plan.arguments)
+    assert "API_KEY" not in plan_router(Settings(), DEPLOYMENT, ENVIRONMENT).environment
+
+
+def test_settings_do_not_show_api_keys() -> None:
+    assert "key-one" not in repr(FULL)
 
 
 def test_options_in_the_environment_are_not_inherited() -> None:
@@ -187,6 +206,15 @@ def test_the_router_understands_its_command_line(monkeypatch: pytest.MonkeyPatch
         "validation_workers": 2,
         "payload_limit": 2_000_000,
         "cors_allow_origin": ["http://a", "http://b"],
+        "api_key": (),
+        "protect_metrics": True,
+        "kserve": True,
+        "header_timeout": 30.0,
+        "body_timeout": 60.0,
+        "write_timeout": 60.0,
+        "max_connections": 4096,
+        "aip_health_route": None,
+        "aip_predict_route": None,
         "json_output": True,
         "logger_level": LogLevel.WARN,
         "compute_type": "2-t4",
