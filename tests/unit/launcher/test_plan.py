@@ -197,7 +197,7 @@ def test_the_router_understands_its_command_line(monkeypatch: pytest.MonkeyPatch
         "validation_workers": 2,
         "payload_limit": 2_000_000,
         "cors_allow_origin": ["http://a", "http://b"],
-        "api_key": None,
+        "api_key": (),
         "protect_metrics": True,
         "kserve": True,
         "header_timeout": 30.0,
