@@ -37,7 +37,9 @@ def build_application(services: Services) -> web.Application:
     """
     options = services.options
     keyed, keyless = keyed_routes(services), keyless_routes(services)
-    application = web.Application(middlewares=list(middlewares(options, {route.path for route in keyless})))
+    # A path of Vertex AI's that another route has already opens nothing.
+    open_paths = {route.path for route in keyless} - {route.path for route in keyed if route.method == "GET"}
+    application = web.Application(middlewares=list(middlewares(options, open_paths)))
     application.add_routes([*keyed, *keyless])
     application.on_response_prepare.append(add_common_headers(options.cors_allow_origin))
     return application

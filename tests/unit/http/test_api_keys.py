@@ -87,6 +87,11 @@ async def test_metrics_can_be_closed(start: Any) -> None:
     assert (await bench.client.get("/metrics", headers=bearer("key-two"))).status == 200
 
 
+async def test_vertex_cannot_open_a_route_that_is_closed(start: Any) -> None:
+    bench = await start(api_keys=KEYS, aip_health_route="/info")
+    assert (await bench.client.get("/info")).status == 401
+
+
 async def test_a_preflight_needs_no_key_and_the_401_can_be_read_by_pages(start: Any) -> None:
     bench = await start(api_keys=KEYS)
     assert (await bench.client.options("/generate", headers={"Origin": "http://a"})).status == 200

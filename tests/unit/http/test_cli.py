@@ -22,7 +22,13 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[RouterSettings]:
 
 def parse(kept: list[RouterSettings], *arguments: str, **environment: str) -> RouterSettings:
     # Variables of the machine, such as HOSTNAME, are options too.
-    clean: dict[str, str | None] = {"HOSTNAME": None, "PORT": None, "MODEL_ID": None, "REVISION": None}
+    clean: dict[str, str | None] = {
+        "HOSTNAME": None,
+        "PORT": None,
+        "API_KEY": None,
+        "MODEL_ID": None,
+        "REVISION": None,
+    }
     result = CliRunner().invoke(cli.app, list(arguments), env=clean | environment)
     assert result.exit_code == 0, result.output
     return kept[-1]
@@ -116,3 +122,16 @@ def test_shards_that_are_not_there_are_one_line_and_code_1(tmp_path: Path) -> No
     assert done.returncode == 1
     assert str(tmp_path / "none") in done.stdout.splitlines()[-1]
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_api_keys_come_from_options_or_the_environment_and_do_not_show(parsed: list[RouterSettings]) -> None:
+    given = parse(parsed, "--api-key", "secret-a,secret-b", "--api-key", "secret-c", API_KEY="secret-d")
+    assert given.api_keys == ("secret-a", "secret-b", "secret-c")
+    assert parse(parsed, API_KEY="secret-d,secret-e").api_keys == ("secret-d", "secret-e")
+    assert parse(parsed).api_keys == ()
+    assert "secret" not in repr(given)
+
+
+def test_vertex_ai_chooses_port_and_routes(parsed: list[RouterSettings]) -> None:
+    settings = parse(parsed, PORT="80", AIP_HTTP_PORT="8081", AIP_HEALTH_ROUTE="/h", AIP_PREDICT_ROUTE="/p")
+    assert (settings.port, settings.aip_health_route, settings.aip_predict_route) == (8081, "/h", "/p")

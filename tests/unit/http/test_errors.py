@@ -7,6 +7,7 @@ import pytest
 
 from support.http_bench import says
 from tgi_router.batching.budget import RequestTooLargeError
+from tgi_router.client.shard import ShardTimeoutError, ShardUnavailableError
 from tgi_router.generation import OverloadedError, ShardError
 from tgi_router.text.workers import TextWorkers
 
@@ -50,7 +51,7 @@ async def test_deep_nesting_is_400(start: Any) -> None:
     assert "nested too deeply" in (await reply.json())["error"]
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "gzip, gzip"])
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "gzip, gzip"])
 async def test_a_compressed_body_is_415(start: Any, encoding: str) -> None:
     bench = await start()
     headers = JSON | {"content-encoding": encoding}
@@ -185,6 +186,15 @@ async def test_a_shards_failure_is_424_with_its_words(start: Any, path: str) -> 
     assert reply.status == 424
     assert text_of(await reply.json()) == "Request failed during generation: Server error: out of memory"
     assert (await reply.json())["error_type"] == "generation"
+
+
+@pytest.mark.parametrize("kind", [ShardUnavailableError, ShardTimeoutError])
+async def test_clients_are_not_told_where_a_shards_socket_is(start: Any, kind: type[ShardError]) -> None:
+    bench = await start(lambda _: [kind("the shard at /tmp/secret-0 is gone")])
+    for path in ("/generate", "/generate_stream", "/v1/completions"):
+        told = await (await bench.post(path, BODIES[path])).text()
+        assert "a shard " in told
+        assert "secret" not in told
 
 
 async def test_a_request_that_never_fits_is_422(start: Any) -> None:

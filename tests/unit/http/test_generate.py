@@ -119,12 +119,19 @@ async def test_best_of_answers_the_likeliest_and_lists_the_others(start: Any) ->
     assert bench.inference.free_permits == 8
 
 
-async def test_more_members_than_there_are_permits_can_never_run(start: Any) -> None:
+async def test_every_member_of_best_of_takes_a_permit(start: Any) -> None:
+    bench = await start(says("x"), max_concurrent_requests=2)
+    body = {"inputs": "hello", "parameters": {"best_of": 2, "do_sample": True}}
+    with bench.inference.acquire():
+        assert (await bench.post("/generate", body)).status == 429
+    assert (await bench.post("/generate", body)).status == 200
+
+
+async def test_best_of_more_than_can_run_is_422_and_not_an_overload_that_will_pass(start: Any) -> None:
     bench = await start(says("x"), max_concurrent_requests=1)
-    reply = await bench.post(
-        "/generate", {"inputs": "hello", "parameters": {"best_of": 2, "do_sample": True}}
-    )
-    assert reply.status == 422
+    body = {"inputs": "hello", "parameters": {"best_of": 2, "do_sample": True}}
+    reply = await bench.post("/generate", body)
+    assert (reply.status, (await reply.json())["error_type"]) == (422, "validation")
 
 
 async def test_a_failing_member_fails_the_answer_and_frees_the_others(start: Any) -> None:

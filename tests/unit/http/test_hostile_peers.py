@@ -222,7 +222,7 @@ async def test_too_many_connections_are_refused_until_one_closes(serve: Serve) -
         return b"200" in line
 
     async with asyncio.timeout(20):
-        while not await answered():  # noqa: ASYNC110 - nobody tells when the server has seen the connection go
+        while not await answered():  # noqa: ASYNC110 - what is waited for tells nobody
             await asyncio.sleep(0.001)
 
 

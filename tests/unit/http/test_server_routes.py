@@ -29,9 +29,9 @@ async def test_models_are_listed_with_the_time_of_the_start(start: Any) -> None:
     }
 
 
-@pytest.mark.parametrize("path", ["/health", "/ping", "/"])
+@pytest.mark.parametrize("path", ["/health", "/ping", "/livez", "/readyz", "/alive", "/"])
 async def test_health_is_empty_or_says_what_is_wrong(start: Any, path: str) -> None:
-    bench = await start()
+    bench = await start(aip_health_route="/alive")
     reply = await bench.client.get(path)
     assert (reply.status, await reply.read()) == (200, b"")
     assert (await bench.client.head(path)).status == 200
@@ -103,6 +103,14 @@ async def test_a_preflight_is_answered_on_any_path(start: Any, path: str) -> Non
     assert reply.headers["access-control-allow-origin"] == "*"
     assert reply.headers["access-control-allow-methods"] == "GET,POST"
     assert reply.headers["access-control-allow-headers"] == "authorization, content-type"
+    assert int(reply.headers["access-control-max-age"]) > 0
+
+
+async def test_pages_may_read_what_an_answer_took(start: Any) -> None:
+    bench = await start(says("a"))
+    reply = await bench.post("/generate", {"inputs": "hi"}, headers={"Origin": "http://page"})
+    exposed = set(reply.headers["access-control-expose-headers"].split(", "))
+    assert {name.lower() for name in reply.headers if name.lower().startswith("x-")} <= exposed
 
 
 async def test_every_response_names_who_may_read_it(start: Any) -> None:
@@ -120,6 +128,7 @@ async def test_every_response_names_who_may_read_it(start: Any) -> None:
 
 async def test_with_a_list_of_origins_only_those_are_echoed(start: Any) -> None:
     bench = await start(cors_allow_origin=("http://a", "http://b"))
+    assert "access-control-allow-origin" not in (await bench.client.get("/health")).headers
     reply = await bench.client.get("/health", headers={"Origin": "http://b"})
     assert reply.headers["access-control-allow-origin"] == "http://b"
     reply = await bench.client.get("/health", headers={"Origin": "http://c"})
