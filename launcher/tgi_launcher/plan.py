@@ -74,6 +74,7 @@ def plan_router(settings: Settings, deployment: Deployment, environment: Mapping
     arguments += _flag("--trust-remote-code", settings.trust_remote_code)
     arguments += _flag("--protect-metrics", settings.protect_metrics)
     arguments += _flag("--kserve", settings.kserve)
+    arguments += _flag("--disable-grammar-support", settings.disable_grammar_support)
     for flag, value in (
         ("--logger-level", deployment.log_level),
         ("--model-id", settings.model_id),
@@ -91,6 +92,11 @@ def plan_router(settings: Settings, deployment: Deployment, environment: Mapping
         ("--max-messages", settings.max_messages),
         ("--max-tools", settings.max_tools),
         ("--max-logit-bias", settings.max_logit_bias),
+        ("--max-grammar-bytes", settings.max_grammar_bytes),
+        ("--max-schema-depth", settings.max_schema_depth),
+        ("--max-regex-length", settings.max_regex_length),
+        ("--tool-call-parser", settings.tool_call_parser),
+        ("--reasoning-parser", settings.reasoning_parser),
         ("--max-client-batch-size", settings.max_client_batch_size),
         ("--max-input-tokens", settings.longest_input),
         ("--max-total-tokens", settings.max_total_tokens),

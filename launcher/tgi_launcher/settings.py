@@ -65,6 +65,20 @@ class Settings:
             help="A tokenizer_config.json, with the chat template, in place of the model's.",
         ),
     ] = None
+    tool_call_parser: Annotated[
+        str | None,
+        _model(
+            "--tool-call-parser",
+            help="How the model calls tools: hermes, llama3_json, mistral, json; found out if not given.",
+        ),
+    ] = None
+    reasoning_parser: Annotated[
+        str | None,
+        _model(
+            "--reasoning-parser",
+            help="How it marks its reasoning: deepseek_r1, qwen3 or mistral; found out if not given.",
+        ),
+    ] = None
     rope_scaling: Annotated[
         RopeScaling | None,
         _model("--rope-scaling", help="Stretch the model's positions this way."),
@@ -164,6 +178,18 @@ class Settings:
         int,
         _limits("--max-logit-bias", help="Most tokens in logit_bias and in stop_token_ids.", min=0),
     ] = 1024
+    disable_grammar_support: Annotated[
+        bool, _limits("--disable-grammar-support", help="Refuse requests with a grammar or a schema.")
+    ] = False
+    max_grammar_bytes: Annotated[
+        int, _limits("--max-grammar-bytes", help="Longest grammar or JSON schema, in bytes.", min=1)
+    ] = 65_536
+    max_schema_depth: Annotated[
+        int, _limits("--max-schema-depth", help="Deepest nesting of a JSON schema.", min=1)
+    ] = 64
+    max_regex_length: Annotated[
+        int, _limits("--max-regex-length", help="Longest regular expression, in characters.", min=1)
+    ] = 4096
     max_client_batch_size: Annotated[
         int,
         _limits("--max-client-batch-size", help="Most prompts in one request.", min=1),

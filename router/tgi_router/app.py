@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack
 
 import structlog
 
-from tgi_common.hub import fetch_config_files
 from tgi_common.version import read_version
 from tgi_router import collector
 from tgi_router.batching.batcher import Batcher
@@ -22,9 +21,7 @@ from tgi_router.infer import Inference
 from tgi_router.schema.info import Info
 from tgi_router.settings import RouterSettings
 from tgi_router.telemetry.metrics import Metrics
-from tgi_router.text.template_files import load_chat_template
-from tgi_router.text.templates import ChatTemplate
-from tgi_router.text.tokenizer import PromptTokenizer
+from tgi_router.text.load import load_texts
 from tgi_router.text.workers import TextWorkers
 from tgi_router.validation.limits import RequestLimits
 from tgi_router.validation.validator import Validator
@@ -55,7 +52,7 @@ async def serve(settings: RouterSettings) -> None:
     """Run until SIGTERM or SIGINT, then finish what is open. A second signal ends the process at once.
 
     Raises:
-        ModelFilesError, TokenizerError, TemplateFilesError: the model's files cannot be used.
+        ModelFilesError, TokenizerError, TemplateFilesError, DialectError: the model's files cannot be used.
         ShardError: the shards do not answer.
         LimitsError: the limits asked for cannot be had.
         ListenError: the port cannot be opened.
@@ -81,7 +78,7 @@ async def start(settings: RouterSettings) -> Router:
     Raises:
         Exception: as `serve` lists.
     """
-    tokenizer, template = await asyncio.to_thread(load_texts, settings)
+    texts = await asyncio.to_thread(load_texts, settings)
     async with AsyncExitStack() as parts:
         shards = await ShardGroup.connect(settings.master_shard_uds_path)
         parts.push_async_callback(shards.close)
@@ -99,8 +96,9 @@ async def start(settings: RouterSettings) -> Router:
         parts.push_async_callback(batcher.close)
         services = Services(
             inference=Inference(batcher, metrics, max_concurrent_requests=settings.max_concurrent_requests),
-            validator=Validator(request_limits(settings, limits), tokenizer, workers),
-            template=template,
+            validator=Validator(request_limits(settings, limits), texts.tokenizer, workers, texts.grammars),
+            template=texts.template,
+            dialect=texts.dialect,
             workers=workers,
             health=Health(shards, batcher.progress, stall_seconds=stall_seconds),
             metrics=metrics,
@@ -114,20 +112,6 @@ async def start(settings: RouterSettings) -> Router:
         parts.push_async_callback(runner.cleanup)
         log_start(services.info, settings)
         return Router(parts.pop_all())
-
-
-def load_texts(settings: RouterSettings) -> tuple[PromptTokenizer, ChatTemplate]:
-    """The model's tokenizer and chat template; fetched from the Hub if they are not at hand.
-
-    Raises:
-        ModelFilesError, TokenizerError, TemplateFilesError: they cannot be had or used.
-    """
-    folder = fetch_config_files(settings.tokenizer_source)
-    tokenizer = PromptTokenizer.load(folder, trust_remote_code=settings.trust_remote_code)
-    template = load_chat_template(folder, settings.tokenizer_config)
-    if template.fault is not None:
-        _log.warning("chats will be refused", reason=template.fault)
-    return tokenizer, template
 
 
 def request_limits(settings: RouterSettings, limits: ServerLimits) -> RequestLimits:

@@ -20,6 +20,9 @@ from tgi_router.batching.room import JoinPolicy
 from tgi_router.client.warmup import WantedLimits
 from tgi_router.http.connection import ConnectionLimits
 from tgi_router.settings import RouterSettings
+from tgi_router.text.grammar import GrammarLimits
+from tgi_router.text.reasoning import REASONING_NAMES
+from tgi_router.text.tools.formats import FORMAT_NAMES
 
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - a server's default, as TGI's
 
@@ -98,6 +101,32 @@ def route(
         int,
         option("--max-waiting-tokens", help="Steps after which any waiting request may do so.", min=0),
     ] = 20,
+    disable_grammar_support: Annotated[
+        bool, option("--disable-grammar-support", help="Refuse requests with a grammar or a schema.")
+    ] = False,
+    max_grammar_bytes: Annotated[
+        int, option("--max-grammar-bytes", help="Longest grammar or JSON schema, in bytes.", min=1)
+    ] = 65_536,
+    max_schema_depth: Annotated[
+        int, option("--max-schema-depth", help="Deepest nesting of a JSON schema.", min=1)
+    ] = 64,
+    max_regex_length: Annotated[
+        int, option("--max-regex-length", help="Longest regular expression, in characters.", min=1)
+    ] = 4096,
+    tool_call_parser: Annotated[
+        str | None,
+        option(
+            "--tool-call-parser",
+            help=f"How the model writes calls of tools: {', '.join(FORMAT_NAMES)}; found out if not given.",
+        ),
+    ] = None,
+    reasoning_parser: Annotated[
+        str | None,
+        option(
+            "--reasoning-parser",
+            help=f"How it marks its reasoning: {', '.join(REASONING_NAMES)}; found out if not given.",
+        ),
+    ] = None,
     max_client_batch_size: Annotated[
         int, option("--max-client-batch-size", help="Most prompts in one /v1/completions request.", min=1)
     ] = 4,
@@ -202,6 +231,14 @@ def route(
         max_messages=max_messages,
         max_tools=max_tools,
         max_biased_tokens=max_logit_bias,
+        grammar_support=not disable_grammar_support,
+        grammar_limits=GrammarLimits(
+            max_source_bytes=max_grammar_bytes,
+            max_schema_depth=max_schema_depth,
+            max_regex_characters=max_regex_length,
+        ),
+        tool_call_parser=tool_call_parser,
+        reasoning_parser=reasoning_parser,
         max_client_batch_size=max_client_batch_size,
         validation_workers=validation_workers,
         payload_limit=payload_limit,

@@ -6,6 +6,8 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from tgi_common.grammar import Grammar
+
 
 class FinishReason(StrEnum):
     """Why a generation ended, in TGI's words."""
@@ -15,24 +17,6 @@ class FinishReason(StrEnum):
     STOP_SEQUENCE = "stop_sequence"
 
 
-class GrammarKind(StrEnum):
-    """The notations that a grammar may be written in."""
-
-    JSON = "json"
-    """A JSON schema, as JSON."""
-    REGEX = "regex"
-    LARK = "lark"
-    """Lark's notation as llguidance reads it, with `%json`, `%regex` and special tokens."""
-
-
-@dataclass(frozen=True, slots=True)
-class Grammar:
-    """What a text must match, checked: it compiles and is within the server's bounds."""
-
-    kind: GrammarKind
-    source: str
-
-
 @dataclass(frozen=True, slots=True)
 class SamplingParameters:
     """How tokens are chosen; every field resolved, the defaults are neutral.
@@ -40,7 +24,7 @@ class SamplingParameters:
     Attributes:
         min_p: drop tokens less likely than this share of the likeliest one's probability.
         token_bias: added to the scores of tokens, by id.
-        grammar: what the text must match.
+        grammar: what the text must match, checked: it compiles and is within the server's bounds.
     """
 
     temperature: float = 1.0

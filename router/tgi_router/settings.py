@@ -7,6 +7,7 @@ from tgi_common.hub import ModelSource
 from tgi_router.batching.room import JoinPolicy
 from tgi_router.client.warmup import WantedLimits
 from tgi_router.http.connection import ConnectionLimits
+from tgi_router.text.grammar import GrammarLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,9 @@ class RouterSettings:
         policy: when new requests may make running ones wait.
         max_choices: highest `n`.
         max_biased_tokens: most tokens in `logit_bias` and in `stop_token_ids`.
+        grammar_support: whether grammars are taken at all.
+        tool_call_parser: the name of the model's notation of calls; None to find out.
+        reasoning_parser: the name of what stands around its reasoning; None to find out.
         payload_limit: longest body of a request, bytes.
         max_client_batch_size: most prompts in one /v1/completions request.
         cors_allow_origin: origins that browsers may call from; all when empty.
@@ -53,6 +57,10 @@ class RouterSettings:
     max_messages: int
     max_tools: int
     max_biased_tokens: int
+    grammar_support: bool
+    grammar_limits: GrammarLimits
+    tool_call_parser: str | None
+    reasoning_parser: str | None
     max_client_batch_size: int
     validation_workers: int
     payload_limit: int

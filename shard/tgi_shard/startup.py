@@ -5,6 +5,7 @@ from pathlib import Path
 
 import structlog
 
+from tgi_common.grammar import GrammarError
 from tgi_common.hub import fetch_config_files
 from tgi_common.model_files import read_config, read_json_object
 from tgi_shard.backend import select_backend
@@ -13,6 +14,7 @@ from tgi_shard.engine.engine import Engine
 from tgi_shard.engine.memory import CacheMaker
 from tgi_shard.engine.outputs import OutputWriter
 from tgi_shard.engine.worker import EngineThread
+from tgi_shard.grammar.compile import GrammarCompiler, load_vocabulary
 from tgi_shard.models.config import DTYPES, ModelConfig
 from tgi_shard.models.config_reader import ConfigReader, JsonObject
 from tgi_shard.models.load import load_model
@@ -40,12 +42,14 @@ class LoadedModel:
 
     Attributes:
         eos_ids: all ids that end a generation.
+        grammars: None where the model's tokenizer allows for none.
     """
 
     engine: Engine
     tokenizer: ShardTokenizer
     info: ShardInfo
     eos_ids: frozenset[int]
+    grammars: GrammarCompiler | None
 
 
 def build_service(settings: ServeSettings) -> TextGenerationService:
@@ -60,9 +64,8 @@ def build_service(settings: ServeSettings) -> TextGenerationService:
     thread = EngineThread()
     loaded = thread.submit(lambda: load_engine(settings)).result()
     urls = [socket_url(settings.uds_path, rank) for rank in range(settings.world_size)]
-    return TextGenerationService(
-        loaded.engine, thread, RequestReader(loaded.tokenizer, loaded.eos_ids), loaded.info, urls
-    )
+    reader = RequestReader(loaded.tokenizer, loaded.eos_ids, loaded.grammars)
+    return TextGenerationService(loaded.engine, thread, reader, loaded.info, urls)
 
 
 def load_engine(settings: ServeSettings) -> LoadedModel:
@@ -112,11 +115,13 @@ def load_engine(settings: ServeSettings) -> LoadedModel:
         OutputWriter(tokenizer, world.rank, world.size),
         max_length,
     )
+    eos_ids = find_eos_ids(folder, config, tokenizer)
     return LoadedModel(
         engine,
         tokenizer,
         ShardInfo(str(dtype), platform.device.type, backend.attention.name, backend.attention.block_size),
-        find_eos_ids(folder, config, tokenizer),
+        eos_ids,
+        load_grammars(tokenizer, config.vocab_size, eos_ids),
     )
 
 
@@ -151,6 +156,17 @@ def override_rope(config: JsonObject, rope: RopeOverride | None) -> JsonObject:
         kept = {key: value for key, value in config["rope_parameters"].items() if key == "rope_theta"}
         return {**config, "rope_parameters": {**kept, **scaling}}
     return {**config, "rope_scaling": scaling}
+
+
+def load_grammars(
+    tokenizer: ShardTokenizer, vocab_size: int, eos_ids: frozenset[int]
+) -> GrammarCompiler | None:
+    """What compiles grammars for this model; None, and a warning, where none can be followed."""
+    try:
+        return GrammarCompiler(load_vocabulary(tokenizer, vocab_size, eos_ids))
+    except GrammarError as error:
+        log.warning(f"requests with a grammar will be refused: {error}")
+        return None
 
 
 def find_eos_ids(folder: Path, config: ModelConfig, tokenizer: ShardTokenizer) -> frozenset[int]:

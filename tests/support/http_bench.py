@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
 
-from support.byte_tokenizer import BOS, byte_tokenizer
+from support.byte_tokenizer import BOS, BOS_ID, byte_tokenizer
 from tgi_router.batching.entry import Entry
 from tgi_router.generation import (
     EndEvent,
@@ -24,8 +24,12 @@ from tgi_router.http.services import HttpOptions, Services
 from tgi_router.infer import Inference
 from tgi_router.schema.info import Info
 from tgi_router.telemetry.metrics import Metrics
+from tgi_router.text.byte_vocabulary import byte_vocabulary
+from tgi_router.text.dialect import Dialect
+from tgi_router.text.grammar import GrammarChecker, GrammarLimits
 from tgi_router.text.templates import ChatTemplate
 from tgi_router.text.tokenizer import PromptTokenizer
+from tgi_router.text.tools.formats import HERMES
 from tgi_router.text.workers import TextWorkers
 from tgi_router.validation.limits import RequestLimits
 from tgi_router.validation.validator import Validator
@@ -46,6 +50,7 @@ TEMPLATE = (
     "{{ raise_exception('unknown role') }}{% endif %}[{{ message.role }}]{{ message.content }}{% endfor %}"
     "{% if add_generation_prompt %}[assistant]{% endif %}"
 )
+PLAIN = Dialect(HERMES, None, {BOS: BOS_ID})
 Script = Callable[[ValidRequest], Sequence[GenerationEvent | InferenceError]]
 
 
@@ -132,7 +137,7 @@ async def start_bench(
     max_concurrent_requests: int = 8,
     **options: Any,
 ) -> HttpBench:
-    """A running server; `options` are of HttpOptions. Close `client` at the end."""
+    """A running server; `options` are those of `make_services`. Close `client` at the end."""
     batcher, health = ScriptedBatcher(script), ScriptedHealth()
     services = make_services(batcher, health, max_concurrent_requests, **options)
     # It cancels the handlers of clients that go away, as the router's own start does.
@@ -145,11 +150,15 @@ def make_services(
     batcher: ScriptedBatcher,
     health: ScriptedHealth | None = None,
     max_concurrent_requests: int = 8,
+    template: str = TEMPLATE,
+    dialect: Dialect = PLAIN,
     **options: Any,
 ) -> Services:
     """What the routes need, on a scripted batcher; `options` are of HttpOptions."""
     metrics = Metrics(max_input_tokens=LIMITS.max_input_tokens, max_total_tokens=LIMITS.max_total_tokens)
-    workers = TextWorkers(1, 16)
+    tokenizer, workers = PromptTokenizer(byte_tokenizer()), TextWorkers(1, 16)
+    vocabulary = byte_vocabulary(tokenizer.special_tokens(), tokenizer.size)
+    grammars = GrammarChecker(vocabulary, GrammarLimits(max_source_bytes=4000))
     plain: dict[str, Any] = {
         "payload_limit": 2_000_000,
         "max_client_batch_size": 2,
@@ -164,8 +173,9 @@ def make_services(
     }
     return Services(
         inference=Inference(batcher, metrics, max_concurrent_requests=max_concurrent_requests),
-        validator=Validator(LIMITS, PromptTokenizer(byte_tokenizer()), workers),
-        template=ChatTemplate(TEMPLATE, {"bos_token": BOS}),
+        validator=Validator(LIMITS, tokenizer, workers, grammars),
+        template=ChatTemplate(template, {"bos_token": BOS}),
+        dialect=dialect,
         workers=workers,
         health=health or ScriptedHealth(),
         metrics=metrics,

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from tgi_common.grammar import GrammarKind
 from tgi_proto import generate_pb2 as pb
-from tgi_router.generation import GrammarKind, ValidRequest
+from tgi_router.generation import ValidRequest
 
 _GRAMMAR_TYPES = {
     GrammarKind.JSON: pb.GRAMMAR_TYPE_JSON,

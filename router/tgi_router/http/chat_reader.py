@@ -22,13 +22,11 @@ class TextReader(Protocol):
 
 
 class Splitter(TextReader, Protocol):
-    """Tells reasoning apart from what follows it.
+    """Tells reasoning apart from what follows it."""
 
-    Attributes:
-        inside: whether the text is still reasoning.
-    """
-
-    inside: bool
+    @property
+    def inside(self) -> bool:
+        """Whether the text is still reasoning."""
 
 
 class ChatReader:

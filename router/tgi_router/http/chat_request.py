@@ -1,17 +1,20 @@
 """From the body of a chat request to a prompt, what is generated from it, and how the answer is read."""
 
 from dataclasses import dataclass
-from typing import Any
 
+from tgi_router.http.chat_messages import conversation
 from tgi_router.http.chat_plan import ChatPlan
-from tgi_router.http.chat_tools import read_tools
+from tgi_router.http.chat_tools import ToolUse, read_tools
+from tgi_router.http.grammars import behind_reasoning, requested_grammar, with_calls
 from tgi_router.http.openai import extensions, generation_parameters
 from tgi_router.http.services import Services
-from tgi_router.schema.chat import ChatRequest, Message
+from tgi_router.schema.chat import ChatRequest
 from tgi_router.text.answer_text import Everything
-from tgi_router.validation.limits import RequestLimits
+from tgi_router.text.dialect import Dialect
+from tgi_router.text.reasoning import ReasoningMarkers, ReasoningSplitter
+from tgi_router.text.tools.parser import ToolCallParser
 from tgi_router.validation.refusal import refuse
-from tgi_router.validation.request import UncheckedRequest
+from tgi_router.validation.request import UncheckedRequest, WrittenGrammar
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,27 +32,80 @@ def plan_chat(services: Services, body: ChatRequest, choices: int) -> ChatWork:
         ValidationError: a field asks for what cannot be.
         TemplateError: the model's template refuses the messages.
     """
-    limits = services.validator.limits
+    limits, dialect = services.validator.limits, services.dialect
     check_fields(body)
     tools = read_tools(body, limits)
-    if tools is not None:
-        refuse("`tools` are not supported", "tools")
-    if body.response_format not in (None, {"type": "text"}):
-        refuse("`response_format` is not supported, except of type `text`", "response_format")
-    prompt = services.template.render_chat(template_messages(body.messages, limits))
+    prompt = services.template.render(conversation(body, tools, services))
+    reasoning = reasoning_of(dialect, prompt)
     parameters = generation_parameters(body, max_tokens(body))
     parameters.top_n_tokens = body.top_logprobs
+    told_apart = reasoning if body.separate_reasoning is not False else None
+    wishes = extensions(body, grammar=answer_grammar(body, tools, reasoning, dialect, prompt))
     return ChatWork(
         # The template writes the special tokens.
-        UncheckedRequest(prompt, parameters, extensions(body), add_special_tokens=False),
-        ChatPlan(
-            choices=choices,
-            with_logprobs=bool(body.logprobs),
-            shows_stops=bool(body.include_stop_str_in_output),
-            shown_specials=Everything() if body.skip_special_tokens is False else (),
-            splitter=None,
-            parser=None,
-        ),
+        UncheckedRequest(prompt, parameters, wishes, add_special_tokens=False),
+        chat_plan(body, choices, tools, told_apart, dialect, prompt),
+    )
+
+
+def reasoning_of(dialect: Dialect, prompt: str) -> ReasoningMarkers | None:
+    """What stands around the reasoning in the answer to a prompt; None where the prompt has it closed."""
+    markers = dialect.reasoning
+    return None if markers is None or prompt.rstrip().endswith(markers.end) else markers
+
+
+def answer_grammar(
+    body: ChatRequest,
+    tools: ToolUse | None,
+    reasoning: ReasoningMarkers | None,
+    dialect: Dialect,
+    prompt: str,
+) -> WrittenGrammar | None:
+    """What the answer must match: what the request asks for, calls of its tools, reasoning before either.
+
+    Raises:
+        ValidationError: these cannot be had together.
+    """
+    grammar = requested_grammar(body)
+    if tools is not None:
+        grammar = with_calls(grammar, tools, dialect)
+    if grammar is None or reasoning is None:
+        return grammar
+    return behind_reasoning(grammar, reasoning, dialect, starts_inside=reasoning.opened_by(prompt))
+
+
+def chat_plan(
+    body: ChatRequest,
+    choices: int,
+    tools: ToolUse | None,
+    reasoning: ReasoningMarkers | None,
+    dialect: Dialect,
+    prompt: str,
+) -> ChatPlan:
+    """How the answers are read and shown."""
+    markers: frozenset[str] = frozenset()
+    splitter = parser = None
+    if reasoning is not None:
+        markers |= {reasoning.begin, reasoning.end}
+        inside, kept = reasoning.opened_by(prompt), reasoning
+
+        def splitter() -> ReasoningSplitter:
+            return ReasoningSplitter(kept, starts_inside=inside)
+
+    if tools is not None:
+        markers |= dialect.tool_markers
+        names = [tool.name for tool in tools.callable]
+
+        def parser() -> ToolCallParser:
+            return ToolCallParser(dialect.tool_format, names)
+
+    return ChatPlan(
+        choices=choices,
+        with_logprobs=bool(body.logprobs),
+        shows_stops=bool(body.include_stop_str_in_output),
+        shown_specials=Everything() if body.skip_special_tokens is False else markers,
+        splitter=splitter,
+        parser=parser,
     )
 
 
@@ -69,44 +125,3 @@ def check_fields(body: ChatRequest) -> None:
 def max_tokens(body: ChatRequest) -> int | None:
     """The number of tokens to generate at most, under the newer of its names or the older."""
     return body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
-
-
-def template_messages(messages: list[Message], limits: RequestLimits) -> list[dict[str, Any]]:
-    """Messages as templates read them: content as one text, no fields that are null.
-
-    Raises:
-        ValidationError: there are no messages, too many, or one that cannot be used.
-    """
-    if not messages:
-        refuse("`messages` cannot be empty", "messages")
-    if len(messages) > limits.max_messages:
-        refuse(
-            f"`messages` supports up to {limits.max_messages} messages. Given: {len(messages)}", "messages"
-        )
-    return [template_message(message, f"messages[{place}]") for place, message in enumerate(messages)]
-
-
-def template_message(message: Message, at: str) -> dict[str, Any]:
-    """One message as templates read it.
-
-    Raises:
-        ValidationError: it has neither content nor tool calls, or a part that is not text.
-    """
-    content = message.content
-    if content is None and not message.tool_calls:
-        refuse(f"`{at}.content` must be a text", f"{at}.content")
-    if isinstance(content, list):
-        for place, part in enumerate(content):
-            if part.type != "text" or part.text is None:
-                part_at = f"{at}.content[{place}]"
-                refuse(
-                    f"`{part_at}` must be of type `text`, with a `text`: this model reads text only", part_at
-                )
-        content = "".join(part.text or "" for part in content)
-    fields = {
-        "role": message.role,
-        "content": content,
-        "name": message.name,
-        "tool_call_id": message.tool_call_id,
-    }
-    return {name: value for name, value in fields.items() if value is not None}

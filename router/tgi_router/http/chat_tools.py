@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tgi_router.schema.chat import ChatRequest, NamedTool, Tool
+from tgi_router.text.tools.grammar import Tool as CallableTool
 from tgi_router.validation.limits import RequestLimits
 from tgi_router.validation.refusal import refuse
 
@@ -18,18 +19,15 @@ class ToolUse:
 
     Attributes:
         tools: as templates read them, in OpenAI's shape.
+        callable: those that the answer may call: all, or the one that was named.
         required: whether it must call one.
         parallel: whether it may call several at once.
     """
 
     tools: list[dict[str, Any]]
+    callable: list[CallableTool]
     required: bool
     parallel: bool
-
-    @property
-    def names(self) -> list[str]:
-        """What they are called."""
-        return [tool["function"]["name"] for tool in self.tools]
 
 
 def read_tools(body: ChatRequest, limits: RequestLimits) -> ToolUse | None:
@@ -54,10 +52,12 @@ def read_tools(body: ChatRequest, limits: RequestLimits) -> ToolUse | None:
         refuse("`tool_choice` is `required`, but there are no `tools`", "tool_choice")
     if choice == "none" or not tools:
         return None
+    named = choice in names
     return ToolUse(
         tools=[template_tool(tool) for tool in tools],
-        required=choice == "required",
-        parallel=body.parallel_tool_calls is not False,
+        callable=[callable_tool(tool) for tool in tools if not named or tool.function.name == choice],
+        required=named or choice == "required",
+        parallel=not named and body.parallel_tool_calls is not False,
     )
 
 
@@ -89,14 +89,24 @@ def check_tool(tool: Tool, place: int, names: set[str]) -> None:
         refuse(f"`{at}.function.name` {name!r} is taken by another tool", f"{at}.function.name")
 
 
+def callable_tool(tool: Tool) -> CallableTool:
+    """A tool as grammars know it."""
+    return CallableTool(tool.function.name, parameters_of(tool), strict=bool(tool.function.strict))
+
+
+def parameters_of(tool: Tool) -> dict[str, Any] | None:
+    """The JSON schema of a tool's arguments, under either of its names; None for a tool without any."""
+    function = tool.function
+    return function.arguments if function.parameters is None else function.parameters
+
+
 def template_tool(tool: Tool) -> dict[str, Any]:
     """A tool as OpenAI writes it, without what is null."""
-    function = tool.function
-    parameters = function.arguments if function.parameters is None else function.parameters
+    function, parameters = tool.function, parameters_of(tool)
     described = {
         "name": function.name,
         "description": function.description,
-        "parameters": parameters if parameters is not None else {"type": "object", "properties": {}},
+        "parameters": {"type": "object", "properties": {}} if parameters is None else parameters,
         "strict": function.strict,
     }
     return {

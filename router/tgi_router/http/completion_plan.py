@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from tgi_router.generation import ValidRequest
 from tgi_router.http.body import BodyError
+from tgi_router.http.grammars import requested_grammar
 from tgi_router.http.openai import choice_count, extensions, generation_parameters, samples
 from tgi_router.schema.completions import CompletionRequest
 from tgi_router.text.answer_text import AnswerText, Everything
@@ -74,7 +75,9 @@ def unchecked_requests(
     parameters.top_n_tokens = plan.top_logprobs
     parameters.decoder_input_details = plan.echo and plan.top_logprobs is not None
     wishes: Extensions = extensions(
-        body, prefill_top_n_tokens=(plan.top_logprobs or 0) if parameters.decoder_input_details else 0
+        body,
+        prefill_top_n_tokens=(plan.top_logprobs or 0) if parameters.decoder_input_details else 0,
+        grammar=requested_grammar(body),
     )
     return [UncheckedRequest(prompt, parameters, wishes) for prompt in prompts]
 

@@ -11,7 +11,7 @@ from tgi_router.http.auth import UnauthorizedError
 from tgi_router.http.body import BodyError
 from tgi_router.http.json_response import json_response
 from tgi_router.schema.errors import ErrorResponse, OpenAIError, OpenAIErrorResponse
-from tgi_router.text.templates import TemplateError
+from tgi_router.text.conversation import TemplateError
 from tgi_router.validation.refusal import ValidationError
 
 RETRY_AFTER_SECONDS = 1

@@ -17,7 +17,7 @@ from tgi_router.schema.openai import (
     Usage,
 )
 from tgi_router.validation.refusal import refuse
-from tgi_router.validation.request import Extensions
+from tgi_router.validation.request import Extensions, WrittenGrammar
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,9 @@ def generation_parameters(body: SamplingFields, max_tokens: int | None) -> Gener
     return parameters
 
 
-def extensions(body: SamplingFields, *, prefill_top_n_tokens: int = 0) -> Extensions:
+def extensions(
+    body: SamplingFields, *, prefill_top_n_tokens: int = 0, grammar: WrittenGrammar | None = None
+) -> Extensions:
     """What TGI's parameters have no words for.
 
     Raises:
@@ -108,6 +110,7 @@ def extensions(body: SamplingFields, *, prefill_top_n_tokens: int = 0) -> Extens
         stop_token_ids=tuple(body.stop_token_ids or ()),
         ignore_eos_token=bool(body.ignore_eos),
         prefill_top_n_tokens=prefill_top_n_tokens,
+        grammar=grammar,
     )
 
 

@@ -6,6 +6,7 @@ from typing import Protocol
 from tgi_router.infer import Inference
 from tgi_router.schema.info import Info
 from tgi_router.telemetry.metrics import Metrics
+from tgi_router.text.dialect import Dialect
 from tgi_router.text.templates import ChatTemplate
 from tgi_router.text.workers import TextWorkers
 from tgi_router.validation.validator import Validator
@@ -59,6 +60,7 @@ class Services:
     inference: Inference
     validator: Validator
     template: ChatTemplate
+    dialect: Dialect
     workers: TextWorkers
     health: HealthCheck
     metrics: Metrics

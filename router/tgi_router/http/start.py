@@ -10,7 +10,7 @@ from tgi_router.generation import OverloadedError, ValidRequest
 from tgi_router.http.services import Services
 from tgi_router.infer import GenerationStream, Permit
 from tgi_router.schema.numbers import SEED_MAX
-from tgi_router.text.templates import TemplateError
+from tgi_router.text.conversation import TemplateError
 from tgi_router.validation.refusal import ValidationError
 from tgi_router.validation.request import UncheckedRequest
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from tgi_router.text.markers import overlap
+
 
 class StopFilter:
     """Passes text on as it comes, holding back an end that may turn out to be the start of a stop string.
@@ -16,7 +18,7 @@ class StopFilter:
     def push(self, text: str) -> str:
         """Take the next piece; return what can be shown now."""
         text = self._held + text
-        keep = max((_overlap(text, stop) for stop in self._stops), default=0)
+        keep = max((overlap(text, stop) for stop in self._stops), default=0)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]
 
@@ -29,11 +31,3 @@ class StopFilter:
 def cut_stop(text: str, stops: Sequence[str]) -> str:
     """A text up to the first of the stop strings in it."""
     return text[: min((place for stop in stops if (place := text.find(stop)) >= 0), default=len(text))]
-
-
-def _overlap(text: str, stop: str) -> int:
-    """Length of the longest end of `text` that begins `stop`, the whole of it included."""
-    for length in range(min(len(text), len(stop)), 0, -1):
-        if text.endswith(stop[:length]):
-            return length
-    return 0

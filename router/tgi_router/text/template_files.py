@@ -23,14 +23,24 @@ def load_chat_template(folder: Path, tokenizer_config: Path | None = None) -> Ch
     Raises:
         TemplateFilesError: a file is not what its name says.
     """
-    config = _read_object(tokenizer_config or folder / "tokenizer_config.json")
-    if tokenizer_config is not None and not config:
-        raise TemplateFilesError(f"{tokenizer_config} (--tokenizer-config-path) does not exist or is empty")
+    config = read_tokenizer_config(folder, tokenizer_config)
     source = _template_of(config) if tokenizer_config is not None else None
     if source is None:
         source = _template_in(folder, config)
     legacy = _read_object(folder / "special_tokens_map.json")
     return ChatTemplate(source, {**_special_tokens_of(legacy), **_special_tokens_of(config)})
+
+
+def read_tokenizer_config(folder: Path, tokenizer_config: Path | None = None) -> dict[str, Any]:
+    """The model's tokenizer_config.json, empty if there is none, or the file in its place.
+
+    Raises:
+        TemplateFilesError: the file is no JSON object; one in its place does not exist.
+    """
+    config = _read_object(tokenizer_config or folder / "tokenizer_config.json")
+    if tokenizer_config is not None and not config:
+        raise TemplateFilesError(f"{tokenizer_config} (--tokenizer-config-path) does not exist or is empty")
+    return config
 
 
 def _template_in(folder: Path, tokenizer_config: Mapping[str, Any]) -> str | None:

@@ -5,7 +5,7 @@ sandbox, whitespace rules, filters and functions. Templates come with models, so
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -13,20 +13,16 @@ import jinja2
 from jinja2 import nodes
 from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, loopcontrols
+from jinja2.meta import find_undeclared_variables
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
+from tgi_router.text.content_format import ContentFormat, content_format
+from tgi_router.text.conversation import Conversation, TemplateError, template_messages
+
 MAX_PROMPT_CHARACTERS = 16_000_000
 """Room for the largest body that the default payload limit lets in, several times over."""
-
-Message = Mapping[str, Any]
-
-
-class TemplateError(Exception):
-    """The messages cannot be rendered: HTTP 422."""
-
-    error_type = "template_error"
 
 
 class ChatTemplate:
@@ -36,6 +32,11 @@ class ChatTemplate:
         source: the template's text; None for a model without one, whose chats are all refused.
         special_tokens: `bos_token`, `eos_token`, ... as text.
         max_characters: a prompt longer than this is refused.
+
+    Attributes:
+        source: the template's text; empty if there is none.
+        reads_tools: whether the template tells the model of its tools.
+        fault: why no chat can be rendered, if none can.
     """
 
     def __init__(
@@ -47,17 +48,23 @@ class ChatTemplate:
         self._special_tokens = dict(special_tokens)
         self._max_characters = max_characters
         self._template: jinja2.Template | None = None
+        self._content_format = ContentFormat.TEXT
+        self.source = source or ""
+        self.reads_tools = False
         self.fault: str | None = None
-        """Why no chat can be rendered, if none can."""
         if source is None:
             self.fault = "template not found"
             return
         try:
-            self._template = _environment().from_string(source)
+            environment = _environment()
+            tree = environment.parse(source)
+            self._template = environment.from_string(source)
+            self._content_format = content_format(tree)
+            self.reads_tools = "tools" in find_undeclared_variables(tree)
         except jinja2.TemplateError as error:
             self.fault = f"the model's chat template is invalid: {error}"
 
-    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
+    def render(self, conversation: Conversation) -> str:
         """The prompt for a conversation.
 
         Raises:
@@ -65,16 +72,27 @@ class ChatTemplate:
         """
         if self._template is None:
             raise TemplateError(self.fault)
+        conversation.check()
+        messages = template_messages(conversation.messages, self._content_format)
+        continues = continues_last(conversation)
+        prompt = self._generate(
+            {
+                **self._special_tokens,
+                **conversation.template_kwargs,
+                "messages": messages,
+                "tools": conversation.tools or None,
+                "documents": conversation.documents or None,
+                "add_generation_prompt": not continues and conversation.add_generation_prompt is not False,
+            }
+        )
+        return continue_final_message(prompt, messages[-1].get("content") or "") if continues else prompt
+
+    def _generate(self, variables: Mapping[str, Any]) -> str:
+        assert self._template is not None
         pieces: list[str] = []
         length = 0
         try:
-            for piece in self._template.generate(
-                **self._special_tokens,
-                messages=[dict(message) for message in messages],
-                tools=None,
-                documents=None,
-                add_generation_prompt=add_generation_prompt,
-            ):
+            for piece in self._template.generate(variables):
                 pieces.append(piece)
                 length += len(piece)
                 if length > self._max_characters:
@@ -85,20 +103,18 @@ class ChatTemplate:
             raise TemplateError(str(error) or type(error).__name__) from None
         return "".join(pieces)
 
-    def render_chat(self, messages: Sequence[Message]) -> str:
-        """The prompt that makes the model answer, or go on with its own last message, as TGI does.
 
-        Raises:
-            TemplateError: as `render`.
-        """
-        prompt = self.render(messages)
-        if messages and messages[-1]["role"] == "assistant":
-            return continue_final_message(prompt, messages[-1].get("content") or "")
-        return prompt
+def continues_last(conversation: Conversation) -> bool:
+    """Whether the last message is left open: as TGI does where it is the model's and nothing was said."""
+    if conversation.continue_final_message is not None:
+        return bool(conversation.continue_final_message)
+    return conversation.add_generation_prompt is None and conversation.messages[-1]["role"] == "assistant"
 
 
-def continue_final_message(prompt: str, content: str) -> str:
+def continue_final_message(prompt: str, content: str | list[Any]) -> str:
     """Cut a prompt right after the final message's content; whole if the template has changed the content."""
+    if isinstance(content, list):
+        content = next((part["text"] for part in reversed(content) if part.get("type") == "text"), "")
     place = prompt.rfind(content)
     return prompt[: place + len(content)].rstrip() if place >= 0 else prompt
 

@@ -79,6 +79,21 @@ class PromptTokenizer:
         for token_id, (start, stop) in zip(encoding.ids, encoding.offsets, strict=True):
             yield TokenSpan(token_id, text[start:stop], byte_at[start], byte_at[stop])
 
+    def special_tokens(self) -> dict[int, str]:
+        """The tokens that llguidance takes for special: added ones marked so, or written `<…>`."""
+        added = self._tokenizer.get_added_tokens_decoder()
+        return {
+            token_id: token.content
+            for token_id, token in added.items()
+            if token.special or (token.content.startswith("<") and token.content.endswith(">"))
+        }
+
+    @property
+    def size(self) -> int:
+        """Number of tokens."""
+        size: int = self._tokenizer.get_vocab_size(with_added_tokens=True)
+        return size
+
 
 def _parse(content: bytes, fault: str) -> Tokenizer:
     try:

@@ -3,8 +3,21 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tgi_router.generation import Grammar
+from tgi_common.grammar import GrammarKind
 from tgi_router.schema.generate import GenerateParameters
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenGrammar:
+    """A grammar as it came, not checked yet.
+
+    Attributes:
+        field: where the request has it.
+    """
+
+    kind: GrammarKind
+    source: str
+    field: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +31,7 @@ class Extensions:
         min_new_tokens: nothing ends the generation before so many tokens.
         stop_token_ids: tokens that end it as the end-of-sequence token does.
         prefill_top_n_tokens: answer so many of the likeliest tokens for each prompt token, too.
-        grammar: what the text must match; it is not checked yet.
+        grammar: what the text must match.
     """
 
     min_p: float = 0.0
@@ -28,7 +41,7 @@ class Extensions:
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos_token: bool = False
     prefill_top_n_tokens: int = 0
-    grammar: Grammar | None = None
+    grammar: WrittenGrammar | None = None
 
 
 @dataclass(frozen=True, slots=True)

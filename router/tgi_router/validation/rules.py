@@ -116,5 +116,3 @@ def refuse_unsupported(given: GenerateParameters) -> None:
     """
     if given.adapter_id is not None:
         refuse(f"`adapter_id` {given.adapter_id!r} is unknown: no adapters are loaded", "adapter_id")
-    if given.grammar is not None:
-        refuse("grammar is not supported", "grammar")

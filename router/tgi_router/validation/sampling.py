@@ -2,7 +2,8 @@
 
 import secrets
 
-from tgi_router.generation import Grammar, SamplingParameters
+from tgi_common.grammar import Grammar
+from tgi_router.generation import SamplingParameters
 from tgi_router.schema.generate import GenerateParameters
 from tgi_router.validation.request import Extensions
 

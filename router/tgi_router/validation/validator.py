@@ -4,13 +4,17 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TypeVar
 
+from tgi_common.grammar import Grammar, GrammarError
 from tgi_router.generation import StoppingParameters, ValidRequest
+from tgi_router.schema.generate import GenerateParameters
+from tgi_router.text.grammar import GrammarChecker
+from tgi_router.text.grammar_forms import read_tgi_grammar
 from tgi_router.text.tokenizer import PromptTokenizer, TokenSpan
 from tgi_router.text.workers import TextWorkers
 from tgi_router.validation.extensions import check_extensions, check_token_ids
 from tgi_router.validation.limits import RequestLimits
 from tgi_router.validation.refusal import refuse
-from tgi_router.validation.request import UncheckedRequest
+from tgi_router.validation.request import UncheckedRequest, WrittenGrammar
 from tgi_router.validation.rules import (
     check_inputs,
     check_length,
@@ -33,8 +37,23 @@ class Validator:
     checked as given rather than cut to 1024 first.
     """
 
-    def __init__(self, limits: RequestLimits, tokenizer: PromptTokenizer, workers: TextWorkers) -> None:
+    def __init__(
+        self,
+        limits: RequestLimits,
+        tokenizer: PromptTokenizer,
+        workers: TextWorkers,
+        grammars: GrammarChecker | None,
+    ) -> None:
+        """Make a validator.
+
+        Args:
+            limits: what a request may ask for.
+            tokenizer: the model's.
+            workers: where long texts are tokenized, and grammars checked.
+            grammars: checks grammars; None where none are taken.
+        """
         self.limits = limits
+        self._grammars = grammars
         self._tokenizer = tokenizer
         self._workers = workers
 
@@ -55,12 +74,13 @@ class Validator:
         max_new_tokens = check_length(len(ids), parameters.max_new_tokens, limits)
         check_extensions(extensions, max_new_tokens, self._tokenizer.vocab_size, limits)
         refuse_unsupported(parameters)
+        grammar = await self._check_grammar(extensions.grammar or tgi_grammar(parameters))
         return ValidRequest(
             inputs=text,
             input_ids=ids,
             add_special_tokens=request.add_special_tokens,
             truncate=parameters.truncate or limits.max_input_tokens,
-            parameters=resolve_sampling(parameters, extensions, grammar=None),
+            parameters=resolve_sampling(parameters, extensions, grammar=grammar),
             stopping=StoppingParameters(
                 max_new_tokens,
                 tuple(parameters.stop),
@@ -89,6 +109,16 @@ class Validator:
 
         return work() if len(text) <= INLINE_CHARACTERS else await self._workers.run(work)
 
+    async def _check_grammar(self, written: WrittenGrammar | None) -> Grammar | None:
+        if written is None:
+            return None
+        if self._grammars is None:
+            refuse("grammars are disabled (`--disable-grammar-support`)", written.field)
+        try:
+            return await self._workers.run(partial(self._grammars.check, written.kind, written.source))
+        except GrammarError as error:
+            refuse(f"`{written.field}` cannot be used: {error}", written.field)
+
     async def _read(self, inputs: str | Sequence[int], *, add_special_tokens: bool) -> tuple[str, list[int]]:
         """The prompt as text and as token ids, whichever it came as."""
         if not isinstance(inputs, str):
@@ -103,3 +133,17 @@ class Validator:
 
     async def _run(self, work: Callable[[], T], length: int) -> T:
         return work() if length <= INLINE_CHARACTERS else await self._workers.run(work)
+
+
+def tgi_grammar(parameters: GenerateParameters) -> WrittenGrammar | None:
+    """The grammar among TGI's parameters.
+
+    Raises:
+        ValidationError: it is in no form that TGI knows.
+    """
+    if parameters.grammar is None:
+        return None
+    try:
+        return WrittenGrammar(*read_tgi_grammar(parameters.grammar), "grammar")
+    except GrammarError as error:
+        refuse(str(error), "grammar")

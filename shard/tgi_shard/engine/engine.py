@@ -260,8 +260,9 @@ class Engine:
         drawn_at = time.perf_counter_ns()
         for sequence in batch.sequences:
             sequence.computed += sequence.query_length
-        for sequence, logprobs in drawn.prompt_logprobs.items():
-            sequence.prompt_logprobs += logprobs
+        for sequence, scored in drawn.prompt_logprobs.items():
+            sequence.prompt_logprobs += scored.logprobs
+            sequence.prompt_top_tokens += scored.top_tokens
         outputs, failures, ended = self._outputs.write(drawn)
         left = Batch(batch.id, [sequence for sequence in batch.sequences if sequence.id not in ended])
         state = None

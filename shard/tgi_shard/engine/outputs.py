@@ -46,7 +46,9 @@ class OutputWriter:
         token_id, logprob = drawn.token_ids[row], drawn.logprobs[row]
         if math.isnan(logprob):
             raise ArithmeticError("the model computed NaN for this request")
-        first = sequence.generated == 0
+        if sequence.matcher is not None:
+            sequence.matcher.advance(token_id)
+        tells_prompt = sequence.generated == 0 and sequence.request.prompt_logprobs
         sequence.token_ids.append(token_id)
         text = sequence.detokenizer.push(token_id)
         reason = sequence.stop.push(token_id, text)
@@ -67,9 +69,8 @@ class OutputWriter:
             text=text,
             is_special=token_id in self._tokenizer.special_ids,
             top_tokens=self._tokens(*drawn.top_tokens[sequence]) if sequence.request.top_n_tokens else None,
-            prompt_tokens=self._prompt_tokens(sequence)
-            if first and sequence.request.prompt_logprobs
-            else None,
+            prompt_tokens=self._prompt_tokens(sequence) if tells_prompt else None,
+            prompt_top_tokens=self._prompt_top_tokens(sequence) if tells_prompt else (),
             final=final,
         )
 
@@ -86,3 +87,11 @@ class OutputWriter:
         ids = list(sequence.request.prompt_ids)
         known = sequence.prompt_logprobs
         return self._tokens(ids, [math.nan] * (len(ids) - len(known)) + known)
+
+    def _prompt_top_tokens(self, sequence: Sequence) -> list[TokenList]:
+        """The likeliest tokens in the place of each prompt token; none for the first, and for cached ones."""
+        known = sequence.prompt_top_tokens
+        if not known:
+            return []
+        unknown: list[tuple[list[int], list[float]]] = [([], [])] * (sequence.prompt_length - len(known))
+        return [self._tokens(*top) for top in (*unknown, *known)]

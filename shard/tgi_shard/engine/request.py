@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from tgi_shard.engine.stopping import StoppingCriteria
+from tgi_shard.grammar.matcher import CompiledGrammar
 from tgi_shard.sampling.parameters import SamplingParameters
 
 
@@ -20,6 +21,8 @@ class EngineRequest:
         cached_length: prompt tokens whose keys and values the blocks already hold.
         chunk_length: prompt tokens to compute in its first step; the whole rest when None.
         prompt_logprobs: answer the log-probability of each prompt token.
+        prompt_top_n_tokens: with these, answer so many of the likeliest tokens in the place of each.
+        grammar: what the generated text must match.
     """
 
     id: int
@@ -31,6 +34,8 @@ class EngineRequest:
     chunk_length: int | None = None
     top_n_tokens: int = 0
     prompt_logprobs: bool = False
+    prompt_top_n_tokens: int = 0
+    grammar: CompiledGrammar | None = None
 
     @property
     def needed_slots(self) -> int:
@@ -59,6 +64,11 @@ def check_request(request: EngineRequest, shape: CacheShape) -> None:
         raise RequestRefusedError("the prompt has no tokens; send at least one")
     if not 0 <= min(request.prompt_ids) <= max(request.prompt_ids) < shape.vocab_size:
         raise RequestRefusedError(f"a prompt token id lies outside the vocabulary of {shape.vocab_size}")
+    for name, ids in (("biased", request.sampling.token_bias), ("stop", request.stopping.stop_ids)):
+        if ids and max(ids) >= shape.vocab_size:
+            raise RequestRefusedError(
+                f"the {name} token id {max(ids)} lies outside the vocabulary of {shape.vocab_size}"
+            )
     if request.needed_slots > shape.max_length:
         raise RequestRefusedError(
             f"the prompt's {prompt_length} tokens and {request.stopping.max_new_tokens} new ones exceed the "

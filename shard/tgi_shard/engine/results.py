@@ -1,5 +1,6 @@
 """What a step answers, free of tensors and of protobuf."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tgi_shard.engine.stopping import FinishReason
@@ -36,6 +37,7 @@ class Output:
     is_special: bool
     top_tokens: TokenList | None = None
     prompt_tokens: TokenList | None = None
+    prompt_top_tokens: Sequence[TokenList] = ()
     final: FinalText | None = None
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from tgi_shard.engine.request import EngineRequest
 from tgi_shard.engine.stopping import StopChecker
+from tgi_shard.grammar.matcher import GrammarMatcher
 from tgi_shard.text.detokenizer import IncrementalDetokenizer
 from tgi_shard.text.tokenizer import ShardTokenizer
 
@@ -18,7 +19,9 @@ class Sequence:
         token_ids: the prompt and what was generated so far.
         computed: leading tokens whose keys and values are in the cache.
         query_length: tokens the next step computes: a chunk of the prompt, or the one token to go on from.
+        matcher: says which tokens the text may go on with; None where any may follow.
         prompt_logprobs: log-probabilities of the prompt tokens computed so far, where they were asked for.
+        prompt_top_tokens: the likeliest tokens in the place of each, ids and log-probabilities, likewise.
     """
 
     request: EngineRequest
@@ -27,7 +30,9 @@ class Sequence:
     query_length: int
     detokenizer: IncrementalDetokenizer
     stop: StopChecker
+    matcher: GrammarMatcher | None
     prompt_logprobs: list[float] = field(default_factory=list)
+    prompt_top_tokens: list[tuple[list[int], list[float]]] = field(default_factory=list)
     id: int = field(init=False)
     prompt_length: int = field(init=False)
 
@@ -56,6 +61,7 @@ def start_sequence(request: EngineRequest, tokenizer: ShardTokenizer) -> Sequenc
         query_length=rest if request.chunk_length is None else request.chunk_length,
         detokenizer=IncrementalDetokenizer(tokenizer, request.prompt_ids),
         stop=StopChecker(request.stopping),
+        matcher=None if request.grammar is None else request.grammar.start(),
     )
 
 

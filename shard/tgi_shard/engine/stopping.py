@@ -21,6 +21,8 @@ class StoppingCriteria:
         stop_sequences: texts after which to end; none of them empty.
         ignore_eos: go on after an end-of-sequence token.
         eos_ids: the end-of-sequence tokens.
+        stop_ids: more tokens that end it as those do, also where those are ignored.
+        min_new_tokens: no token and no stop sequence ends it before so many tokens.
 
     Raises:
         ValueError: a limit below 1, or an empty stop sequence.
@@ -30,12 +32,19 @@ class StoppingCriteria:
     stop_sequences: tuple[str, ...]
     ignore_eos: bool
     eos_ids: frozenset[int]
+    stop_ids: frozenset[int] = frozenset()
+    min_new_tokens: int = 0
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens is {self.max_new_tokens}; it must be at least 1")
         if "" in self.stop_sequences:
             raise ValueError("a stop sequence is empty; it must have at least one character")
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """The tokens that end the text."""
+        return self.stop_ids if self.ignore_eos else self.stop_ids | self.eos_ids
 
 
 class StopChecker:
@@ -46,10 +55,11 @@ class StopChecker:
     begin in.
     """
 
-    __slots__ = ("_criteria", "_generated", "_keep", "_tail")
+    __slots__ = ("_criteria", "_end_ids", "_generated", "_keep", "_tail")
 
     def __init__(self, criteria: StoppingCriteria) -> None:
         self._criteria = criteria
+        self._end_ids = criteria.end_ids
         self._generated = 0
         self._tail = ""
         self._keep = max(map(len, criteria.stop_sequences), default=1) - 1
@@ -61,9 +71,10 @@ class StopChecker:
         completed by the last token counts as found; TGI reports both as a length.
         """
         self._generated += 1
-        if token_id in self._criteria.eos_ids and not self._criteria.ignore_eos:
+        enough = self._generated >= self._criteria.min_new_tokens
+        if enough and token_id in self._end_ids:
             return FinishReason.EOS_TOKEN
-        if self._criteria.stop_sequences and self._finds_stop_sequence(text):
+        if self._criteria.stop_sequences and self._finds_stop_sequence(text) and enough:
             return FinishReason.STOP_SEQUENCE
         if self._generated >= self._criteria.max_new_tokens:
             return FinishReason.LENGTH

@@ -75,7 +75,7 @@ class _FullDraw:
 
 
 class _TruncatedDraw:
-    """Draws from what top_k, top_p and typical_p leave, after the temperature."""
+    """Draws from what top_k, top_p, min_p and typical_p leave, after the temperature."""
 
     def __init__(self, rows: RowTable, vocab_size: int, device: torch.device) -> None:
         self._temperature = _Temperature(rows, device)

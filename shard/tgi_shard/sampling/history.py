@@ -1,4 +1,4 @@
-"""The tokens of the rows that are penalized, kept in place from step to step."""
+"""The tokens of the rows whose scores depend on them, kept in place from step to step."""
 
 from collections.abc import Sequence
 

@@ -19,12 +19,26 @@ RECORD = np.dtype(
         ("top_k", np.int64),
         ("top_p", np.float64),
         ("typical_p", np.float64),
+        ("min_p", np.float64),
         ("seed", np.uint64),
         ("repetition_penalty", np.float32),
         ("frequency_penalty", np.float32),
-        ("penalized", np.bool_),
+        ("presence_penalty", np.float32),
+        ("watermark", np.bool_),
+        ("looks_back", np.bool_),
     ],
     align=True,  # torch takes columns only of whole steps
+)
+
+_COPIED = (
+    "top_k",
+    "top_p",
+    "typical_p",
+    "min_p",
+    "repetition_penalty",
+    "frequency_penalty",
+    "presence_penalty",
+    "watermark",
 )
 
 # Below this, dividing by the temperature could overflow; at it, the likeliest token is already the only one.
@@ -36,12 +50,12 @@ class Way(IntEnum):
 
     GREEDY = 0
     """The likeliest by the model's own logits."""
-    PENALIZED_GREEDY = 1
-    """The likeliest after penalties."""
+    ADJUSTED_GREEDY = 1
+    """The likeliest by scores that were adjusted."""
     FULL_DRAW = 2
     """Drawn from the whole vocabulary."""
     TRUNCATED_DRAW = 3
-    """Drawn from what top_k, top_p and typical_p leave."""
+    """Drawn from what top_k, top_p, min_p and typical_p leave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +74,12 @@ def tabulate(rows: Sequence[SamplerRow]) -> RowTable:
     """The parameters of some rows as a table."""
     table = np.zeros(len(rows), dtype=RECORD)
     for record, parameters in zip(table, (row.parameters for row in rows), strict=True):
-        for name in ("top_k", "top_p", "typical_p", "repetition_penalty", "frequency_penalty"):
+        for name in _COPIED:
             record[name] = getattr(parameters, name)
         record["way"] = _way(parameters)
         record["temperature"] = max(parameters.temperature, _LOWEST_TEMPERATURE)
         record["seed"] = parameters.seed & (2**64 - 1)
-        record["penalized"] = parameters.penalizes
+        record["looks_back"] = parameters.looks_back
     return table
 
 
@@ -74,4 +88,4 @@ def _way(parameters: SamplingParameters) -> Way:
         return Way.TRUNCATED_DRAW
     if parameters.samples:
         return Way.FULL_DRAW
-    return Way.PENALIZED_GREEDY if parameters.penalizes else Way.GREEDY
+    return Way.ADJUSTED_GREEDY if parameters.adjusts else Way.GREEDY

@@ -1,6 +1,7 @@
 """Sampling of a whole batch at once, doing only what some row asks for.
 
-The order is TGI's (server utils/tokens.py): repetition penalty, frequency penalty, temperature, top_k, top_p,
+The order is TGI's (server utils/tokens.py), with a place for what TGI lacks: bias, watermark, no end before
+there are enough tokens, repetition, frequency and presence penalty, temperature, top_k, top_p, min_p,
 typical_p, choose. What a row gets depends on nothing but its own scores, tokens, parameters and position.
 """
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from tgi_shard.sampling.greedy import GreedyKernel, torch_greedy
 from tgi_shard.sampling.history import History
 from tgi_shard.sampling.indexing import Index, Positions, as_index
+from tgi_shard.sampling.parameters import SamplingParameters
 from tgi_shard.sampling.part import Part, divide
 from tgi_shard.sampling.row import SamplerRow, tabulate
 
@@ -52,24 +54,26 @@ class BatchSampler:
         self._device = device
         self._greedy = greedy
         self._rows = tabulate([])
+        self._parameters: list[SamplingParameters] = []
         self._history = History(device)
         self._parts: list[Part] = []
-        self._penalized: Index | None = None
+        self._looking_back: Index | None = None
 
     def rearrange(self, order: Positions, joined: Sequence[SamplerRow]) -> None:
         """Make these the rows: `order` counts the present ones, then the joined; those left out go."""
         rows = np.concatenate([self._rows, tabulate(joined)]) if joined else self._rows
-        columns = rows["penalized"].cumsum() - 1
-        histories = [row.token_ids for row in joined if row.parameters.penalizes]
-        arranged = rows[order]
-        parts = list(divide(arranged, self._vocab_size, self._greedy, self._device))
-        penalized = np.flatnonzero(arranged["penalized"])
+        columns = rows["looks_back"].cumsum() - 1
+        histories = [row.token_ids for row in joined if row.parameters.looks_back]
+        known = [*self._parameters, *(row.parameters for row in joined)]
+        arranged, parameters = rows[order], [known[place] for place in order]
+        parts = list(divide(arranged, parameters, self._vocab_size, self._greedy, self._device))
+        looking_back = np.flatnonzero(arranged["looks_back"])
         # Only now does anything change: whoever fails to rearrange has the sampler as it was.
-        if self._penalized is not None or histories:
-            self._history.rearrange(columns[order][penalized], histories)
-        self._rows = arranged
+        if self._looking_back is not None or histories:
+            self._history.rearrange(columns[order][looking_back], histories)
+        self._rows, self._parameters = arranged, parameters
         self._parts = parts
-        self._penalized = as_index(penalized, self._device) if len(penalized) else None
+        self._looking_back = as_index(looking_back, self._device) if len(looking_back) else None
 
     def sample(self, logits: Tensor, generated: Positions) -> Sampled:
         """Choose the next token of each row. Changes neither the logits nor the sampler.
@@ -115,5 +119,5 @@ class BatchSampler:
 
     def observe(self, token_ids: Tensor) -> None:
         """Take note of the tokens (int64 [rows]) that the rows have gone on with."""
-        if self._penalized is not None:
-            self._history.append(token_ids[self._penalized])
+        if self._looking_back is not None:
+            self._history.append(token_ids[self._looking_back])

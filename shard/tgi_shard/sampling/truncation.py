@@ -1,4 +1,4 @@
-"""Cutting the unlikely tail before a draw: top_k, then top_p, then typical_p.
+"""Cutting the unlikely tail before a draw: top_k, then top_p, min_p, typical_p.
 
 Only the best tokens of a row are looked at. A few are ranked first; rows whose kept tokens may reach beyond
 them are ranked again, wider, and at last whole. What a row keeps does not depend on how many were ranked.
@@ -48,6 +48,7 @@ class Truncation:
         self._top_k = torch.from_numpy(top_k[:, None]).to(device)
         self._top_p = torch.from_numpy(rows["top_p"][:, None]).to(device)
         self._typical = torch.from_numpy(rows["typical_p"][:, None]).to(device)
+        self._min_p = torch.from_numpy(rows["min_p"][:, None]).to(device)
         self._any_typical = bool(rows["typical_p"].min() < 1)
         self._all_top_k = bool(top_k.max() < vocab_size)
         self._rows = torch.arange(len(rows), device=device)
@@ -98,6 +99,8 @@ class Truncation:
             # The best weight is 1, so the weight of the whole vocabulary is one over the best probability.
             total = torch.where(limited, total, 1 / scores.softmax(dim=-1).gather(1, ids[:, :1]))
         weights = weights * self._in_top_p(weights, total, self._top_p[rows])
+        # A weight is the token's share of the likeliest one's probability: min_p (Nguyen et al., 2024).
+        weights = weights * (weights >= self._min_p[rows])
         lowest = best.gather(1, (weights > 0).sum(dim=1, keepdim=True).sub_(1).clamp_(min=0))
         settled &= lowest > last
         if self._any_typical:

@@ -13,7 +13,8 @@ import grpc.aio
 from tgi_proto import generate_pb2 as pb
 from tgi_proto import generate_pb2_grpc
 from tgi_shard.engine.engine import Engine
-from tgi_shard.engine.results import StepResult
+from tgi_shard.engine.request import EngineRequest
+from tgi_shard.engine.results import RequestFailure, StepResult
 from tgi_shard.engine.warmup import WarmupRequest
 from tgi_shard.engine.worker import EngineThread
 from tgi_shard.service.messages import RequestReader, write_batch, write_step
@@ -48,7 +49,8 @@ class RequestsFailedError(RuntimeError):
 class TextGenerationService(generate_pb2_grpc.TextGenerationServiceServicer):
     """Serves one engine. Calls run as they arrive; steps that were sent ahead, in the order of their numbers.
 
-    So no handler awaits before its command is queued, but that of a step which overtook the one before it.
+    So no handler awaits before its command is queued, but that of a step which overtook the one before it,
+    and that of a Prefill with grammars to compile, which the steps sent ahead of it wait for.
 
     Attributes:
         lost: set once the ranks have lost each other, after which there is nothing left to serve.
@@ -127,7 +129,7 @@ class TextGenerationService(generate_pb2_grpc.TextGenerationServiceServicer):
     async def Prefill(self, request: pb.PrefillRequest, context: Context) -> pb.PrefillResponse:  # noqa: N802
         """Add requests and run one step."""
         started = time.perf_counter_ns()
-        requests, failures = self._reader.read_batch(request.batch)
+        requests, failures = await self._read(request.batch)
         cached_id = request.cached_batch.id if request.HasField("cached_batch") else None
         result = await self._run_step(
             request,
@@ -148,6 +150,12 @@ class TextGenerationService(generate_pb2_grpc.TextGenerationServiceServicer):
         answer = pb.DecodeResponse()
         write_step(result, answer, time.perf_counter_ns() - started)
         return answer
+
+    async def _read(self, batch: pb.Batch) -> tuple[list[EngineRequest], list[RequestFailure]]:
+        """Read a batch, in a thread if there are grammars to compile: the running step goes on meanwhile."""
+        if any(message.parameters.grammar for message in batch.requests):
+            return await asyncio.to_thread(self._reader.read_batch, batch)
+        return self._reader.read_batch(batch)
 
     async def _report_failures(self, result: StepResult, *, accepts_errors: bool) -> None:
         """Fail the call where its caller cannot be told of single requests, as TGI's router.

@@ -1,9 +1,12 @@
 """Between the contract's messages and the engine's own types."""
 
+from tgi_common.grammar import Grammar, GrammarKind
 from tgi_proto import generate_pb2 as pb
 from tgi_shard.engine.request import EngineRequest, RequestRefusedError
 from tgi_shard.engine.results import BatchState, Output, RequestFailure, StepResult, TokenList
 from tgi_shard.engine.stopping import FinishReason, StoppingCriteria
+from tgi_shard.grammar.compile import GrammarCompiler
+from tgi_shard.grammar.matcher import CompiledGrammar
 from tgi_shard.sampling.parameters import SamplingParameters
 from tgi_shard.text.tokenizer import ShardTokenizer
 
@@ -12,14 +15,25 @@ FINISH_REASONS = {
     FinishReason.EOS_TOKEN: pb.FINISH_REASON_EOS_TOKEN,
     FinishReason.STOP_SEQUENCE: pb.FINISH_REASON_STOP_SEQUENCE,
 }
+GRAMMAR_KINDS: dict[int, GrammarKind] = {
+    pb.GRAMMAR_TYPE_JSON: GrammarKind.JSON,
+    pb.GRAMMAR_TYPE_REGEX: GrammarKind.REGEX,
+    pb.GRAMMAR_TYPE_LARK: GrammarKind.LARK,
+}
 
 
 class RequestReader:
-    """Reads requests of a batch, tokenizing those that come as text."""
+    """Reads requests of a batch, tokenizing those that come as text and compiling their grammars.
 
-    def __init__(self, tokenizer: ShardTokenizer, eos_ids: frozenset[int]) -> None:
+    `grammars` is None where the model's tokenizer allows for none.
+    """
+
+    def __init__(
+        self, tokenizer: ShardTokenizer, eos_ids: frozenset[int], grammars: GrammarCompiler | None
+    ) -> None:
         self._tokenizer = tokenizer
         self._eos_ids = eos_ids
+        self._grammars = grammars
 
     def read_batch(self, batch: pb.Batch) -> tuple[list[EngineRequest], list[RequestFailure]]:
         """Read every request; one that makes no sense becomes a failure of its own."""
@@ -39,16 +53,22 @@ class RequestReader:
             ValueError: a parameter that cannot be computed, or an input this shard cannot take.
         """
         parameters, stopping = message.parameters, message.stopping_parameters
-        if parameters.watermark:
-            raise RequestRefusedError("watermark is not supported by this shard; leave it out")
-        if parameters.grammar:
-            raise RequestRefusedError("grammar is not supported by this shard; leave it out")
         if parameters.logit_bias:
-            raise RequestRefusedError("logit_bias is not supported by this shard; leave it out")
+            raise RequestRefusedError("logit_bias by text is not supported by this shard; send token_bias")
         if message.adapter_id:
             raise RequestRefusedError("adapters are not supported by this shard; leave adapter_id out")
         if stopping.max_new_tokens == 0:
             raise RequestRefusedError("max_new_tokens is 0; it must be at least 1")
+        grammar = self._compile_grammar(parameters) if parameters.grammar else None
+        criteria = StoppingCriteria(
+            max_new_tokens=stopping.max_new_tokens,
+            stop_sequences=tuple(stopping.stop_sequences),
+            # At the end of a grammar there is nothing to go on with.
+            ignore_eos=stopping.ignore_eos_token and grammar is None,
+            eos_ids=self._eos_ids,
+            stop_ids=frozenset(stopping.stop_token_ids),
+            min_new_tokens=stopping.min_new_tokens if grammar is None else 0,
+        )
         return EngineRequest(
             id=message.id,
             prompt_ids=self.prompt_ids(message),
@@ -61,18 +81,21 @@ class RequestReader:
                 seed=parameters.seed,
                 repetition_penalty=parameters.repetition_penalty,
                 frequency_penalty=parameters.frequency_penalty,
+                min_p=parameters.min_p,
+                presence_penalty=parameters.presence_penalty,
+                token_bias=dict(parameters.token_bias),
+                watermark=parameters.watermark,
+                min_new_tokens=criteria.min_new_tokens,
+                end_ids=criteria.end_ids,
             ),
-            stopping=StoppingCriteria(
-                max_new_tokens=stopping.max_new_tokens,
-                stop_sequences=tuple(stopping.stop_sequences),
-                ignore_eos=stopping.ignore_eos_token,
-                eos_ids=self._eos_ids,
-            ),
+            stopping=criteria,
             blocks=tuple(message.blocks),
             cached_length=message.cache_len,
             chunk_length=message.chunk_len if message.HasField("chunk_len") else None,
             top_n_tokens=message.top_n_tokens,
             prompt_logprobs=message.prefill_logprobs,
+            prompt_top_n_tokens=message.prefill_top_n_tokens,
+            grammar=grammar,
         )
 
     def prompt_ids(self, message: pb.Request) -> tuple[int, ...]:
@@ -89,6 +112,16 @@ class RequestReader:
         text = "".join(chunk.text for chunk in message.input_chunks.chunks) or message.inputs
         ids = self._tokenizer.encode(text, message.add_special_tokens)
         return tuple(ids[-message.truncate :] if message.truncate else ids)
+
+    def _compile_grammar(self, parameters: pb.NextTokenChooserParameters) -> CompiledGrammar:
+        kind = GRAMMAR_KINDS.get(parameters.grammar_type)
+        if kind is None:
+            raise RequestRefusedError(
+                f"grammar_type is {parameters.grammar_type}; it must be JSON, REGEX or LARK"
+            )
+        if self._grammars is None:
+            raise RequestRefusedError("this model's tokenizer allows for no grammar; leave it out")
+        return self._grammars.compile(Grammar(kind, parameters.grammar))
 
 
 def write_step(result: StepResult, answer: pb.PrefillResponse | pb.DecodeResponse, total_ns: int) -> None:
@@ -130,6 +163,7 @@ def write_generation(output: Output) -> pb.Generation:
     )
     if output.prompt_tokens is not None:
         generation.prefill_tokens.CopyFrom(write_tokens(output.prompt_tokens))
+    generation.prefill_top_tokens.extend(map(write_tokens, output.prompt_top_tokens))
     if output.top_tokens is not None:
         generation.top_tokens.append(write_tokens(output.top_tokens))
     if output.final is not None:

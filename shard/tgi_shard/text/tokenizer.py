@@ -26,6 +26,10 @@ class _Library(Protocol):
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool) -> str: ...
 
+    def to_json(self) -> str: ...
+
+    def highest_id(self) -> int: ...
+
 
 class ShardTokenizer:
     """A model's tokenizer.
@@ -66,6 +70,18 @@ class ShardTokenizer:
             self._token_texts[token_id] = text
         return text
 
+    def to_json(self) -> str:
+        """All of it, in the form of a tokenizer.json.
+
+        Raises:
+            TokenizerError: it has no such form.
+        """
+        return self._library.to_json()
+
+    def highest_id(self) -> int:
+        """The highest id of a token."""
+        return self._library.highest_id()
+
 
 def load_tokenizer(
     folder: Path,
@@ -100,10 +116,14 @@ class _TokenizersLibrary:
         tokenizer.no_padding()
         self._tokenizer = tokenizer
         self.decode = tokenizer.decode
+        self.to_json = tokenizer.to_str
 
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
         return ids
+
+    def highest_id(self) -> int:
+        return max(self._tokenizer.get_vocab(with_added_tokens=True).values())
 
 
 class _TransformersLibrary:
@@ -121,6 +141,13 @@ class _TransformersLibrary:
             known, skip_special_tokens=skip_special_tokens, clean_up_tokenization_spaces=False
         )
         return str(text)
+
+    def to_json(self) -> str:
+        raise TokenizerError("it is written in Python and has no tokenizer.json")
+
+    def highest_id(self) -> int:
+        vocabulary: dict[str, int] = self._tokenizer.get_vocab()
+        return max(vocabulary.values())
 
 
 def _from_tokenizers(tokenizer: Tokenizer, eos_token: str | None, max_length: object) -> ShardTokenizer:

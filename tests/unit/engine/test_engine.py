@@ -290,6 +290,24 @@ def test_prompt_logprobs_are_those_of_the_model_also_in_chunks(driver: Driver) -
     assert all(logprob < 0 for logprob in first.logprobs[1:])
 
 
+def test_prompt_logprobs_come_with_the_likeliest_tokens_in_each_place(driver: Driver) -> None:
+    prompt = "log-probabilities of every token"
+    whole, chunked = Driver(driver.engine), Driver(driver.engine)
+    whole.prefill(make_request(0, prompt, prompt_logprobs=True, prompt_top_n_tokens=2))
+    chunked.prefill(
+        make_request(1, prompt, prompt_logprobs=True, prompt_top_n_tokens=2, chunk_length=7), batch_id=1
+    )
+    chunked.finish()
+    for output in (whole.outputs[0][0], chunked.outputs[1][0]):
+        assert output.prompt_tokens is not None
+        first, *others = output.prompt_top_tokens
+        assert first.ids == []
+        assert len(others) == len(prompt) - 1
+        for logprob, top in zip(output.prompt_tokens.logprobs[1:], others, strict=True):
+            assert top.logprobs == sorted(top.logprobs, reverse=True)
+            assert logprob <= top.logprobs[0] + 1e-5
+
+
 def test_top_tokens_hold_the_greedy_choice_first(driver: Driver) -> None:
     driver.prefill(make_request(0, "top", top_n_tokens=3))
     output = driver.outputs[0][0]

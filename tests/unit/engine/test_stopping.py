@@ -81,3 +81,21 @@ def test_an_empty_stop_sequence_is_refused() -> None:
 def test_a_limit_below_one_is_refused() -> None:
     with pytest.raises(ValueError, match="max_new_tokens is 0; it must be at least 1"):
         StoppingCriteria(0, (), False, frozenset())
+
+
+def test_a_stop_token_ends_the_text_also_where_the_end_token_is_ignored() -> None:
+    criteria = StoppingCriteria(9, (), ignore_eos=True, eos_ids=frozenset({2}), stop_ids=frozenset({7}))
+    checker = StopChecker(criteria)
+    assert checker.push(2, "") is None
+    assert checker.push(7, "x") is FinishReason.EOS_TOKEN
+
+
+def test_nothing_ends_a_text_before_its_least_length_but_the_most() -> None:
+    criteria = StoppingCriteria(4, ("b",), ignore_eos=False, eos_ids=frozenset({2}), min_new_tokens=3)
+    checker = StopChecker(criteria)
+    assert [checker.push(2, ""), checker.push(1, "b")] == [None, None]
+    assert checker.push(1, "b") is FinishReason.STOP_SEQUENCE
+    shortest = StopChecker(
+        StoppingCriteria(1, (), ignore_eos=False, eos_ids=frozenset({2}), min_new_tokens=3)
+    )
+    assert shortest.push(1, "") is FinishReason.LENGTH

@@ -24,6 +24,7 @@ from tgi_router.generation import ShardError
 from tgi_router.http.connection import ConnectionLimits
 from tgi_router.http.server import ListenError
 from tgi_router.settings import RouterSettings
+from tgi_router.text.grammar import GrammarLimits
 from tgi_router.text.tokenizer import TokenizerError
 
 
@@ -53,6 +54,10 @@ def settings(tmp_path: Path) -> RouterSettings:
         max_messages=8,
         max_tools=4,
         max_biased_tokens=6,
+        grammar_support=True,
+        grammar_limits=GrammarLimits(),
+        tool_call_parser=None,
+        reasoning_parser=None,
         max_client_batch_size=4,
         validation_workers=1,
         payload_limit=1000,

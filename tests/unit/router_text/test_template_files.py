@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tgi_router.text.conversation import Conversation
 from tgi_router.text.template_files import TemplateFilesError, load_chat_template
 
 MESSAGES = [{"role": "user", "content": "hi"}]
@@ -18,7 +19,7 @@ def write(folder: Path, name: str, content: Any) -> Path:
 
 
 def rendered(folder: Path, tokenizer_config: Path | None = None) -> str:
-    return load_chat_template(folder, tokenizer_config).render(MESSAGES)
+    return load_chat_template(folder, tokenizer_config).render(Conversation(MESSAGES))
 
 
 def test_the_tokenizers_config_holds_it(tmp_path: Path) -> None:

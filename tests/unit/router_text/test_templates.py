@@ -6,7 +6,10 @@ from typing import Any
 import pytest
 
 from tgi_demo import MODEL_PATH
-from tgi_router.text.templates import ChatTemplate, TemplateError, continue_final_message
+from tgi_router.text.conversation import Conversation, TemplateError
+from tgi_router.text.templates import ChatTemplate, continue_final_message
+
+HI = [{"role": "user", "content": "hi"}]
 
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
 
@@ -130,24 +133,31 @@ def transformers_renders(
 def test_rendering_equals_transformers(name: str, conversation: str, prompted: bool) -> None:
     template, messages = TEMPLATES[name], CONVERSATIONS[conversation]
     expected = transformers_renders(template, messages, TOKENS, add_generation_prompt=prompted)
-    assert ChatTemplate(template, TOKENS).render(messages, add_generation_prompt=prompted) == expected
+    assert (
+        ChatTemplate(template, TOKENS).render(
+            Conversation(messages, add_generation_prompt=prompted, continue_final_message=False)
+        )
+        == expected
+    )
 
 
 @pytest.mark.parametrize("conversation", CONVERSATIONS)
 def test_the_demo_models_template_equals_transformers(conversation: str) -> None:
     template, messages = (MODEL_PATH / "chat_template.jinja").read_text(), CONVERSATIONS[conversation]
     expected = transformers_renders(template, messages, TOKENS, add_generation_prompt=True)
-    assert ChatTemplate(template, TOKENS).render(messages) == expected
+    assert (
+        ChatTemplate(template, TOKENS).render(Conversation(messages, add_generation_prompt=True)) == expected
+    )
 
 
 def test_the_time_of_day_is_at_hand() -> None:
-    assert len(ChatTemplate("{{ strftime_now('%Y') }}", {}).render([])) == 4
+    assert len(ChatTemplate("{{ strftime_now('%Y') }}", {}).render(Conversation(HI))) == 4
 
 
 def test_a_template_can_refuse_messages() -> None:
     template = ChatTemplate("{{ raise_exception('Roles must alternate') }}", {})
     with pytest.raises(TemplateError, match=r"^Roles must alternate$"):
-        template.render([])
+        template.render(Conversation(HI))
 
 
 @pytest.mark.parametrize(
@@ -167,33 +177,33 @@ def test_a_template_can_refuse_messages() -> None:
 )
 def test_whatever_a_template_trips_over_is_an_error_of_the_request(source: str) -> None:
     with pytest.raises(TemplateError):
-        ChatTemplate(source, {}).render([{"role": "user", "content": "x"}])
+        ChatTemplate(source, {}).render(Conversation([{"role": "user", "content": "x"}]))
 
 
 def test_the_length_of_a_prompt_is_bounded() -> None:
     template = ChatTemplate("{% for i in range(100) %}{{ messages[0].content }}{% endfor %}", {}, 1000)
-    assert len(template.render([{"role": "user", "content": "0123456789"}])) == 1000
+    assert len(template.render(Conversation([{"role": "user", "content": "0123456789"}]))) == 1000
     with pytest.raises(TemplateError, match="longer than 1000"):
-        template.render([{"role": "user", "content": "01234567890"}])
+        template.render(Conversation([{"role": "user", "content": "01234567890"}]))
 
 
 def test_a_model_without_a_template_refuses_every_chat() -> None:
     with pytest.raises(TemplateError, match="template not found"):
-        ChatTemplate(None, {}).render([{"role": "user", "content": "x"}])
+        ChatTemplate(None, {}).render(Conversation([{"role": "user", "content": "x"}]))
 
 
 def test_a_template_with_a_syntax_error_refuses_every_chat_and_says_why() -> None:
     template = ChatTemplate("{% for %}", {})
     assert template.fault is not None
     with pytest.raises(TemplateError, match="template is invalid"):
-        template.render([{"role": "user", "content": "x"}])
+        template.render(Conversation([{"role": "user", "content": "x"}]))
 
 
 def test_the_models_own_last_message_is_continued() -> None:
     template = ChatTemplate(TEMPLATES["chatml"], TOKENS)
     messages = [{"role": "user", "content": "Count"}, {"role": "assistant", "content": "1, 2,"}]
-    assert template.render_chat(messages).endswith("<|im_start|>assistant\n1, 2,")
-    assert template.render_chat(messages[:1]).endswith("<|im_start|>assistant\n")
+    assert template.render(Conversation(messages)).endswith("<|im_start|>assistant\n1, 2,")
+    assert template.render(Conversation(messages[:1])).endswith("<|im_start|>assistant\n")
 
 
 def test_a_message_that_the_template_changed_is_not_continued() -> None:

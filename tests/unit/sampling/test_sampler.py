@@ -35,6 +35,12 @@ rows_of_any_kind = st.builds(
     seed=st.integers(0, 2**64 - 1),
     repetition_penalty=st.sampled_from([1.0, 1.3, 0.7]),
     frequency_penalty=st.sampled_from([0.0, 0.5, -0.5]),
+    min_p=st.sampled_from([0.0, 0.0, 0.05, 0.9]),
+    presence_penalty=st.sampled_from([0.0, 0.0, 1.5, -0.5]),
+    token_bias=st.sampled_from([{}, {}, {3: 5.0, 7: -100.0}]),
+    watermark=st.sampled_from([False, False, True]),
+    min_new_tokens=st.sampled_from([0, 0, 3]),
+    end_ids=st.just(frozenset({2, 5})),
 )
 
 

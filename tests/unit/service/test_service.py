@@ -272,8 +272,12 @@ async def test_new_requests_join_a_cached_batch_in_one_step(stub: Stub) -> None:
     [
         ({"temperature": 0.0}, "temperature"),
         ({"top_p": 0.0}, "top_p"),
-        ({"watermark": True}, "watermark"),
-        ({"grammar": "a+", "grammar_type": pb.GRAMMAR_TYPE_REGEX}, "grammar"),
+        ({"min_p": 1.5}, "min_p"),
+        ({"presence_penalty": float("inf")}, "presence_penalty"),
+        ({"token_bias": {10**6: 1.0}}, "biased token id 1000000"),
+        ({"grammar": "a(b", "grammar_type": pb.GRAMMAR_TYPE_REGEX}, "unclosed group"),
+        ({"grammar": "{", "grammar_type": pb.GRAMMAR_TYPE_JSON}, "JSON schema"),
+        ({"grammar": "a", "grammar_type": pb.GRAMMAR_TYPE_NONE}, "it must be JSON, REGEX or LARK"),
     ],
 )
 async def test_a_bad_request_is_named_and_its_neighbour_answered(
@@ -285,6 +289,28 @@ async def test_a_bad_request_is_named_and_its_neighbour_answered(
     assert [generation.request_id for generation in answer.generations] == [1]
     assert [error.request_id for error in answer.errors] == [2]
     assert reason in answer.errors[0].message
+
+
+@pytest.mark.parametrize(
+    ("kind", "grammar", "text"),
+    [
+        (pb.GRAMMAR_TYPE_REGEX, "no!", "no!"),
+        (pb.GRAMMAR_TYPE_JSON, '{"const": 7}', "7"),
+        (pb.GRAMMAR_TYPE_LARK, 'start: "a" "b"', "ab"),
+    ],
+)
+async def test_a_grammar_is_followed_to_its_end_even_where_the_end_of_text_is_ignored(
+    stub: Stub, kind: pb.GrammarType, grammar: str, text: str
+) -> None:
+    await warm_up(stub)
+    request = text_request(1, "say it", 1, grammar=grammar, grammar_type=kind)
+    request.stopping_parameters.max_new_tokens = 40
+    answer = await stub.Prefill(pb.PrefillRequest(batch=batch(1, request)))
+    while answer.HasField("batch"):
+        answer = await stub.Decode(pb.DecodeRequest(batches=[answer.batch]))
+    final = answer.generations[0].generated_text
+    assert final.finish_reason == pb.FINISH_REASON_EOS_TOKEN
+    assert final.text == text
 
 
 async def test_a_caller_that_reads_no_errors_gets_a_failed_call(stub: Stub) -> None:

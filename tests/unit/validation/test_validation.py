@@ -7,6 +7,8 @@ import pytest
 
 from support.byte_tokenizer import BOS_ID, byte_tokenizer
 from tgi_router.schema.generate import GenerateParameters
+from tgi_router.text.byte_vocabulary import byte_vocabulary
+from tgi_router.text.grammar import GrammarChecker, GrammarLimits
 from tgi_router.text.tokenizer import PromptTokenizer
 from tgi_router.text.workers import TextWorkers
 from tgi_router.validation.limits import RequestLimits
@@ -31,7 +33,9 @@ LIMITS = RequestLimits(
 @pytest.fixture
 def validator() -> Any:
     workers = TextWorkers(1, 4)
-    yield Validator(LIMITS, PromptTokenizer(byte_tokenizer()), workers)
+    tokenizer = PromptTokenizer(byte_tokenizer())
+    grammars = GrammarChecker(byte_vocabulary(tokenizer.special_tokens(), tokenizer.size), GrammarLimits())
+    yield Validator(LIMITS, tokenizer, workers, grammars)
     workers.close()
 
 
@@ -71,7 +75,7 @@ BROKEN_RULES: list[tuple[dict[str, Any], str]] = [
         "`inputs` tokens + `max_new_tokens` must be <= 30. Given: 6 `inputs` tokens and 25 `max_new_tokens`",
     ),
     ({"adapter_id": "no/such"}, "`adapter_id` 'no/such' is unknown: no adapters are loaded"),
-    ({"grammar": {"type": "regex", "value": "a"}}, "grammar is not supported"),
+    ({"grammar": {"type": "regex"}}, "`grammar` has no `value`"),
 ]
 
 

@@ -1,0 +1,1 @@
+"""Grammars: which tokens may come next, so that a text matches what its request asks for."""
