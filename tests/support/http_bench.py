@@ -139,7 +139,7 @@ async def start_bench(
     dialect: Dialect = PLAIN,
     **options: Any,
 ) -> HttpBench:
-    """A running server; `options` are of HttpOptions. Close `client` at the end."""
+    """A running server; `options` are those of `make_services`. Close `client` at the end."""
     batcher, health = ScriptedBatcher(script), ScriptedHealth()
     services = make_services(
         batcher, health, max_concurrent_requests, template=template, dialect=dialect, **options

@@ -9,8 +9,8 @@ from msgspec.json import Decoder
 
 T = TypeVar("T")
 
-MAX_DEPTH = 128
-"""Levels of lists and objects in a body. Schemas of real tools have some twenty."""
+MAX_DEPTH = 256
+"""Levels of lists and objects in a body: more than `--max-schema-depth` lets a schema have."""
 DEEPLY_NESTED = f"the JSON is nested too deeply: more than {MAX_DEPTH} levels"
 
 _STRING = re.compile(rb'"(?:[^"\\]+|\\.)*+"', re.DOTALL)

@@ -174,7 +174,7 @@ async def test_a_body_beyond_the_limit_is_413_before_it_has_ended(serve: Serve, 
     "body",
     [
         b'{"inputs":"a","other":' + b"[" * 10_000 + b"]" * 10_000 + b"}",
-        b'{"inputs":"a","parameters":{"grammar":' + b'{"a":' * 200 + b"1" + b"}" * 200 + b"}}",
+        b'{"inputs":"a","parameters":{"grammar":' + b'{"a":' * 300 + b"1" + b"}" * 300 + b"}}",
         b"[" * 2_000_000,
         b'{"inputs":"' + b"\\" * 1_000_001 + b'","x":' + b"[" * 1000,
         b'{"inputs":NaN}',
