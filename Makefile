@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # A venv of its own for TGI's own client, whose pins (pydantic 2 and old huggingface-hub) need not match ours.
 CLIENT_VENV ?= .venv-tgi-client
+# LangChain and LiteLLM bring dozens of packages, none of which the server needs.
+FRAMEWORKS_VENV ?= .venv-frameworks
 # vLLM's, whose pins are its own; the benchmark finds it here. Over 3 GB.
 VLLM_VENV := benchmarks/.cache/vllm-venv
 VLLM_REQUIREMENTS := benchmarks/servers/vllm-requirements.txt
@@ -35,11 +37,16 @@ $(CLIENT_VENV)/.installed: tests/integration/tgi-client-requirements.txt
 	$(CLIENT_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
-test: $(STAMP) $(CLIENT_VENV)/.installed ## Run every test
+$(FRAMEWORKS_VENV)/.installed: tests/integration/frameworks-requirements.txt
+	test -x $(FRAMEWORKS_VENV)/bin/python || $(PYTHON) -m venv $(FRAMEWORKS_VENV)
+	$(FRAMEWORKS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+test: $(STAMP) $(CLIENT_VENV)/.installed $(FRAMEWORKS_VENV)/.installed ## Run every test
 	$(BIN)/python -m pytest $(ARGS)
 
 # The unit tests hold kernels and torch against each other in either case.
-test-torch: $(STAMP) $(CLIENT_VENV)/.installed ## Run the tests of real servers with torch's operations in place of the kernels
+test-torch: $(STAMP) $(CLIENT_VENV)/.installed $(FRAMEWORKS_VENV)/.installed ## Run the tests of real servers with torch's operations in place of the kernels
 	DISABLE_CUSTOM_KERNELS=true $(BIN)/python -m pytest tests/integration $(ARGS)
 
 test-fast: $(STAMP) ## Run the tests that take no more than a few seconds each
@@ -86,4 +93,4 @@ bench-vllm: $(STAMP) $(VLLM_VENV)/.installed ## Measure this server beside vLLM'
 	$(BIN)/python -m benchmarks --peer vllm $(ARGS)
 
 clean: ## Remove what the targets made
-	rm -rf $(VENV) $(CLIENT_VENV) $(VLLM_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(CLIENT_VENV) $(FRAMEWORKS_VENV) $(VLLM_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
