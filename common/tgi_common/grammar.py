@@ -6,9 +6,8 @@ from enum import StrEnum
 
 from llguidance import LLMatcher, LLParserLimits
 
-# Between the parts of a JSON text. Enough to indent twelve levels by four spaces; without a bound, a model
-# may go on with spaces for ever.
-_JSON_SPACE = r"[\x20\x09\x0A\x0D]{1,50}"
+JSON_SPACE = r"[\x20\x09\x0A\x0D]{1,20}"
+"""Whitespace between the parts of a JSON text: room for indentation, none for a model to go on for ever."""
 
 _LONGEST_REASON = 300
 _QUOTED_LINE = re.compile(r"\n\s*\d+ \|")
@@ -48,7 +47,7 @@ def to_llguidance(grammar: Grammar) -> str:
         return LLMatcher.grammar_from_lark(grammar.source)
     try:
         return LLMatcher.grammar_from_json_schema(
-            grammar.source, overrides={"whitespace_pattern": _JSON_SPACE}
+            grammar.source, overrides={"whitespace_pattern": JSON_SPACE}
         )
     except ValueError as error:
         raise GrammarError(f"the JSON schema cannot be read: {error}") from None

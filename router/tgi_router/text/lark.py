@@ -6,14 +6,10 @@ from typing import Any
 
 from llguidance import regex_to_lark
 
-from tgi_common.grammar import Grammar, GrammarError, GrammarKind
+from tgi_common.grammar import JSON_SPACE, Grammar, GrammarError, GrammarKind
 
 SpecialTokens = Mapping[str, int]
 """Ids of special tokens by their text. A grammar must name these: their text never matches."""
-
-
-JSON_SPACE = r"[ \n\r\t]{1,50}"
-"""Whitespace between the parts of a JSON text: room for indentation, none to go on for ever."""
 
 
 def as_lark(grammar: Grammar) -> str:
@@ -24,22 +20,21 @@ def as_lark(grammar: Grammar) -> str:
     """
     match grammar.kind:
         case GrammarKind.JSON:
-            return f"start: {json_value(read_schema(grammar.source), JSON_SPACE)}\n"
+            return f"start: {json_value(read_schema(grammar.source))}\n"
         case GrammarKind.REGEX:
             return f"start: /{regex_to_lark(grammar.source)}/\n"
         case GrammarKind.LARK:
             return grammar.source
 
 
-def json_value(schema: Mapping[str, Any], space: str, *, lenient: bool = False) -> str:
+def json_value(schema: Mapping[str, Any], *, lenient: bool = False) -> str:
     """A JSON text that has to stand there.
 
     Args:
         schema: what it must match.
-        space: the whitespace allowed between its parts, as a regular expression.
         lenient: parts of the schema that cannot be enforced are passed over.
     """
-    options = {"whitespace_pattern": space, "lenient": lenient}
+    options = {"whitespace_pattern": JSON_SPACE, "lenient": lenient}
     return f"%json {json.dumps({**schema, 'x-guidance': options}, ensure_ascii=False)}"
 
 

@@ -106,9 +106,9 @@ def test_properties_come_in_the_order_of_the_schema(
 
 def test_space_in_json_is_flexible_but_ends(compiler: GrammarCompiler, tokenizer: ShardTokenizer) -> None:
     grammar = compiler.compile(json_grammar('{"type": "array"}'))
-    grammar.start(tokenizer.encode("[\n" + " " * 40 + "1\t, 2 ]", False))
+    grammar.start(tokenizer.encode("[\n" + " " * 16 + "1\t, 2 ]", False))
     with pytest.raises(ValueError, match="cannot be followed"):
-        grammar.start(tokenizer.encode("[\n" + " " * 60 + "1, 2]", False))
+        grammar.start(tokenizer.encode("[\n" + " " * 30 + "1, 2]", False))
 
 
 def test_a_special_token_comes_only_where_lark_names_it(

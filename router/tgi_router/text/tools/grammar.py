@@ -8,9 +8,6 @@ from typing import Any
 from tgi_router.text.lark import ANY_TEXT, SpecialTokens, json_value, literal, marker, text_up_to
 from tgi_router.text.tools.formats import Layout, ToolFormat
 
-JSON_SPACE = r"[ \n\r\t]{1,20}"
-"""Whitespace between parts of the arguments: room for indentation, none to go on for ever."""
-
 NO_PARAMETERS: Mapping[str, Any] = {"properties": {}, "additionalProperties": False}
 
 
@@ -99,7 +96,7 @@ def _calls(tool_format: ToolFormat, *, parallel: bool) -> str:
 
 def _call(tool_format: ToolFormat, index: int, tool: Tool, special_tokens: SpecialTokens) -> list[str]:
     parameters = NO_PARAMETERS if tool.parameters is None else tool.parameters
-    arguments = json_value({**parameters, "type": "object"}, JSON_SPACE, lenient=not tool.strict)
+    arguments = json_value({**parameters, "type": "object"}, lenient=not tool.strict)
     if tool_format.layout is Layout.TAGGED:
         mark = marker(tool_format.arguments_marker, special_tokens)
         return [f"call_{index}: {literal(tool.name)} {mark} {arguments}"]
