@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, get_args
 
 from msgspec import UNSET, Struct, json, structs
@@ -26,7 +26,7 @@ TGI_NAMES = {
     "ToolCallMessage": "MadeToolCall",
     "TopLogprob": "ChatCompletionTopLogprob",
 }
-"""What TGI calls a type that has another name here, or what a type is called whose name means another there."""
+"""TGI's names for types called otherwise here, and other names for types whose own mean another there."""
 
 _ATTRIBUTE = re.compile(r"^    (\w+): (.*(?:\n {5,}.*)*)", re.MULTILINE)
 
@@ -36,8 +36,8 @@ def component_schemas(
 ) -> tuple[dict[Any, dict[str, Any]], dict[str, dict[str, Any]]]:
     """The schema of each type, and the named schemas that these refer to.
 
-    What is read may lack every field that has a default; what is sent has every field that is not `UNSET`, and null
-    in place of a number that is not finite.
+    What is read may lack every field that has a default; what is sent has every field that is not `UNSET`, and
+    null in place of a number that is not finite.
     """
     kinds = list(dict.fromkeys([*requests, *responses]))
     schemas, components = json.schema_components(kinds, ref_template=REFERENCE)
@@ -47,8 +47,11 @@ def component_schemas(
         describe(component, kind)
         if kind not in read:
             as_sent(component, kind)
-    by_kind = dict(zip(kinds, map(renamed, schemas), strict=True))
-    return by_kind, {tgi_name(name): renamed(schema) for name, schema in sorted(components.items())}
+    by_kind = {
+        kind: rewritten(schema, refer_by_tgi_name) for kind, schema in zip(kinds, schemas, strict=True)
+    }
+    by_name = {tgi_name(name): rewritten(schema, refer_by_tgi_name) for name, schema in components.items()}
+    return by_kind, dict(sorted(by_name.items()))
 
 
 def structs_in(kinds: Iterable[Any]) -> dict[type[Struct], None]:
@@ -80,7 +83,7 @@ def as_sent(schema: dict[str, Any], kind: type[Struct]) -> None:
     schema["required"] = [field.encode_name for field in structs.fields(kind) if field.default is not UNSET]
     for name, field in schema["properties"].items():
         field.pop("default", None)
-        schema["properties"][name] = _with_null_for_numbers(field)
+        schema["properties"][name] = rewritten(field, allow_null_for_number)
 
 
 def tgi_name(name: str) -> str:
@@ -88,26 +91,25 @@ def tgi_name(name: str) -> str:
     return TGI_NAMES.get(name, name)
 
 
-def renamed(schema: Any) -> Any:
-    """A schema with references by TGI's names."""
-    if isinstance(schema, list):
-        return [renamed(entry) for entry in schema]
-    if not isinstance(schema, Mapping):
+def refer_by_tgi_name(schema: dict[str, Any]) -> dict[str, Any]:
+    """For `rewritten`: a reference by TGI's name."""
+    if "$ref" not in schema:
         return schema
-    return {
-        key: REFERENCE.format(name=tgi_name(value.rpartition("/")[2])) if key == "$ref" else renamed(value)
-        for key, value in schema.items()
-    }
+    return schema | {"$ref": REFERENCE.format(name=tgi_name(schema["$ref"].rpartition("/")[2]))}
 
 
-def _with_null_for_numbers(schema: Any) -> Any:
+def allow_null_for_number(schema: dict[str, Any]) -> dict[str, Any]:
+    """For `rewritten`: a number that may be null."""
+    return schema | {"type": ["number", "null"]} if schema.get("type") == "number" else schema
+
+
+def rewritten(schema: Any, rewrite: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:  # noqa: ANN401 - JSON
+    """A schema with each object in it rewritten."""
     if isinstance(schema, list):
-        return [_with_null_for_numbers(entry) for entry in schema]
-    if not isinstance(schema, Mapping):
-        return schema
-    if schema.get("type") == "number":
-        return {**schema, "type": ["number", "null"]}
-    return {key: _with_null_for_numbers(value) for key, value in schema.items()}
+        return [rewritten(entry, rewrite) for entry in schema]
+    if isinstance(schema, dict):
+        return rewrite({key: rewritten(value, rewrite) for key, value in schema.items()})
+    return schema
 
 
 def _summary(kind: type) -> str:
@@ -118,4 +120,7 @@ def _attributes(kind: type) -> dict[str, str]:
     """The descriptions in the section "Attributes" of a class's own docstring."""
     text = inspect.cleandoc(kind.__dict__.get("__doc__") or "")
     section = text.partition("\nAttributes:\n")[2]
-    return {name: re.sub(r"\s+", " ", words) for name, words in _ATTRIBUTE.findall(section)}
+    return {
+        name: words[:1].upper() + re.sub(r"\s+", " ", words[1:])
+        for name, words in _ATTRIBUTE.findall(section)
+    }

@@ -31,7 +31,7 @@ def build_document(operations: Sequence[Operation], version: str) -> dict[str, A
         "openapi": OPENAPI_VERSION,
         "info": {
             "title": "Text Generation Inference",
-            "description": "Serves a language model. Objects may have more fields than are listed; they are ignored.",
+            "description": "Serves a language model. Fields of a body that are not listed are ignored.",
             "license": {"name": "Apache 2.0", "identifier": "Apache-2.0"},
             "version": version,
         },

@@ -21,7 +21,7 @@ class Answer:
 
     Attributes:
         description: when it does.
-        content: the type of the body for each media type, of one event for event streams; none: an empty body.
+        content: the type of the body by media type; of one event, for event streams. Empty: no body.
     """
 
     status: int
