@@ -9,6 +9,7 @@ from tgi_router.http.health import HealthRoutes
 from tgi_router.http.info import InfoRoutes
 from tgi_router.http.metrics import MetricsRoutes
 from tgi_router.http.middleware import MIDDLEWARES, add_cors_headers
+from tgi_router.http.pages import PageRoutes
 from tgi_router.http.services import Services
 from tgi_router.http.tokenize import TokenizeRoutes
 
@@ -20,6 +21,7 @@ FAMILIES = (
     InfoRoutes,
     HealthRoutes,
     MetricsRoutes,
+    PageRoutes,
 )
 
 

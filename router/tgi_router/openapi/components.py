@@ -36,8 +36,8 @@ def component_schemas(
 ) -> tuple[dict[Any, dict[str, Any]], dict[str, dict[str, Any]]]:
     """The schema of each type, and the named schemas that these refer to.
 
-    What is read may lack every field that has a default; what is sent has every field that is not `UNSET`, and
-    null in place of a number that is not finite.
+    What is read may lack every field that has a default. What is sent has every field but those that are
+    `UNSET`, and null in place of a number that is not finite.
     """
     kinds = list(dict.fromkeys([*requests, *responses]))
     schemas, components = json.schema_components(kinds, ref_template=REFERENCE)
