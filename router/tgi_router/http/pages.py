@@ -21,7 +21,7 @@ CHAT_FILES = tuple(
 CONTENT_TYPES = {".css": "text/css", ".html": "text/html", ".js": "text/javascript"}
 
 HEADERS = {
-    # Only what this server sends is run or shown. Swagger UI's style sheet holds its icons as `data:` addresses.
+    # Only what this server sends is run or shown. Swagger UI's style sheet holds its icons as `data:` URLs.
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

@@ -21,10 +21,11 @@ async function answer() {
   if (running || !settings.reportValidity()) return;
   running = new AbortController();
   showState("Answering…");
+  const conversation = messages;
   const shown = new Answer(log);
   let outcome = "Answered.";
   try {
-    const body = requestBody(settings, messages, topLogprobs);
+    const body = requestBody(settings, conversation, topLogprobs);
     for await (const chunk of streamChat(body, settings.elements.key.value, running.signal)) {
       for (const choice of chunk.choices) shown.push(choice);
     }
@@ -39,7 +40,7 @@ async function answer() {
     }
   }
   running = null;
-  if (shown.text) messages.push({ role: "assistant", content: shown.text });
+  if (shown.text) conversation.push({ role: "assistant", content: shown.text });
   showState(outcome);
 }
 
