@@ -15,6 +15,7 @@ from tgi_router.http.info import InfoRoutes
 from tgi_router.http.kserve import KServeHealthRoutes, KServeRoutes
 from tgi_router.http.metrics import MetricsRoutes
 from tgi_router.http.middleware import add_common_headers, answer_preflight, end_slow_bodies, map_errors
+from tgi_router.http.pages import PageRoutes
 from tgi_router.http.request_id import log_request_id
 from tgi_router.http.sagemaker import SageMakerRoutes
 from tgi_router.http.services import HttpOptions, Services
@@ -65,7 +66,7 @@ def keyed_routes(services: Services) -> list[web.RouteDef]:
 
 def keyless_routes(services: Services) -> list[web.RouteDef]:
     """What never asks for one."""
-    families: list[Callable[[Services], Family]] = [HealthRoutes]
+    families: list[Callable[[Services], Family]] = [HealthRoutes, PageRoutes]
     if services.options.kserve:
         families.append(KServeHealthRoutes)
     if not services.options.protect_metrics:
