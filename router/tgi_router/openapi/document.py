@@ -6,7 +6,7 @@ from typing import Any
 from msgspec import Struct
 
 from tgi_router.openapi.components import component_schemas
-from tgi_router.openapi.operation import JSON, PAGES_TAG, TGI_TAG, Answer, Operation
+from tgi_router.openapi.operation import EVENTS, JSON, PAGES_TAG, TGI_TAG, Answer, Operation
 
 OPENAPI_VERSION = "3.1.0"
 API_KEY = "ApiKey"
@@ -80,5 +80,14 @@ def _request_body(
 def _answer(answer: Answer, schemas: Mapping[Any, Any]) -> dict[str, Any]:
     described: dict[str, Any] = {"description": answer.description}
     if answer.content:
-        described["content"] = {media: {"schema": schemas[kind]} for media, kind in answer.content.items()}
+        described["content"] = {
+            media: {"schema": event(schemas[kind]) if media == EVENTS else schemas[kind]}
+            for media, kind in answer.content.items()
+        }
     return described
+
+
+def event(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A server-sent event whose data is JSON, as OpenAPI 3.2 describes streams of them."""
+    data = {"type": "string", "contentMediaType": JSON, "contentSchema": schema}
+    return {"type": "object", "required": ["data"], "properties": {"data": data}}
