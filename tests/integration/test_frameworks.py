@@ -1,29 +1,15 @@
 """LangChain and LiteLLM, unchanged, in a virtual environment of their own: texts, streams, tools, schemas."""
 
 import json
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from support.foreign_clients import interpreter, run_script
 from support.server import Server
 
-ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("frameworks_script.py")
-
-
-@pytest.fixture(scope="module")
-def python() -> Path:
-    """The interpreter that has the frameworks; `make test` installs them."""
-    found = ROOT / os.environ.get("FRAMEWORKS_VENV", ".venv-frameworks") / "bin" / "python"
-    if not found.exists():
-        reason = f"{found} is missing; `make test` creates it"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -33,19 +19,10 @@ def results() -> dict[str, Any]:
 
 
 @pytest.fixture
-def answers(server: Server, python: Path, results: dict[str, Any]) -> dict[str, Any]:
+def answers(server: Server, results: dict[str, Any]) -> dict[str, Any]:
     if not results:
-        environment = os.environ | {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
-        done = subprocess.run(
-            [python, SCRIPT, server.url],
-            capture_output=True,
-            text=True,
-            timeout=110,
-            check=False,
-            env=environment,
-        )
-        assert done.returncode == 0, done.stderr
-        results.update(json.loads(done.stdout.splitlines()[-1]))
+        python = interpreter("FRAMEWORKS_VENV", ".venv-frameworks")
+        results.update(run_script(python, SCRIPT, server.url, 110, LITELLM_LOCAL_MODEL_COST_MAP="True"))
     return results
 
 

@@ -1,29 +1,14 @@
 """TGI's own Python client (the `text-generation` package), in a virtual environment of its own."""
 
-import json
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from support.foreign_clients import interpreter, run_script
 from support.server import Server
 
-ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("tgi_client_script.py")
-
-
-@pytest.fixture(scope="module")
-def python() -> Path:
-    """The interpreter that has the client; `make test` installs it."""
-    found = ROOT / os.environ.get("CLIENT_VENV", ".venv-tgi-client") / "bin" / "python"
-    if not found.exists():
-        reason = f"{found} is missing; `make test` creates it"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +18,10 @@ def results() -> dict[str, Any]:
 
 
 @pytest.fixture
-def answers(server: Server, python: Path, results: dict[str, Any]) -> dict[str, Any]:
+def answers(server: Server, results: dict[str, Any]) -> dict[str, Any]:
     if not results:
-        done = subprocess.run(
-            [python, SCRIPT, server.url], capture_output=True, text=True, timeout=60, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        results.update(json.loads(done.stdout))
+        python = interpreter("CLIENT_VENV", ".venv-tgi-client")
+        results.update(run_script(python, SCRIPT, server.url, 60))
     return results
 
 
