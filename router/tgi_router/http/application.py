@@ -37,13 +37,19 @@ def build_application(services: Services) -> web.Application:
     a generation that nobody reads.
     """
     options = services.options
-    keyed, keyless = keyed_routes(services), keyless_routes(services)
+    application = web.Application()
+    keyed = application.add_routes(keyed_routes(services))
+    keyless = application.add_routes(keyless_routes(services))
     # A path of Vertex AI's that another route has already opens nothing.
-    open_paths = {route.path for route in keyless} - {route.path for route in keyed if route.method == "GET"}
-    application = web.Application(middlewares=list(middlewares(options, open_paths)))
-    application.add_routes([*keyed, *keyless])
+    open_paths = paths_of(keyless) - paths_of(route for route in keyed if route.method == "GET")
+    application.middlewares.extend(middlewares(options, open_paths))
     application.on_response_prepare.append(add_common_headers(options.cors_allow_origin))
     return application
+
+
+def paths_of(routes: Iterable[web.AbstractRoute]) -> set[str]:
+    """The paths of routes, as requests are matched to them."""
+    return {route.resource.canonical for route in routes if route.resource is not None}
 
 
 def keyed_routes(services: Services) -> list[web.RouteDef]:
